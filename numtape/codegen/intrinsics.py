@@ -17,7 +17,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.core.typing import signature
+from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from numtape.codegen.vector_math import ALGORITHMS

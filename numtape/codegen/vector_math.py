@@ -170,6 +170,7 @@ def _tiny(m: Arithmetic) -> float:
 
 
 _LOG2_E = 1.4426950408889634
+_LN_2 = 0.6931471805599453
 _INF, _NAN = float("inf"), float("nan")
 
 
@@ -195,12 +196,16 @@ _EXP = (
 )  # fmt: skip
 
 
+def _expm1_reduced(m: Arithmetic, r: Real) -> Real:
+    """exp(r) - 1 for |r| <= ln(2) / 2."""
+    return m.multiply_add(r * r, _polynomial(m, r, _of(m, *_EXP)), r)
+
+
 def _exp_parts(m: Arithmetic, x: Real) -> tuple[Real, Integer]:
     """`y` and `k` with exp(x) = y * 2**k."""
     high, low = _ln2(m)
     n, k = _nearest(m, x, _LOG2_E)
-    r = m.multiply_add(n, -low, m.multiply_add(n, -high, x))
-    return m.multiply_add(r * r, _polynomial(m, r, _of(m, *_EXP)), r) + 1.0, k
+    return _expm1_reduced(m, m.multiply_add(n, -low, m.multiply_add(n, -high, x))) + 1.0, k
 
 
 def _expm1_parts(m: Arithmetic, x: Real) -> tuple[Real, Integer]:
@@ -220,6 +225,13 @@ def exp(m: Arithmetic, x: Real) -> Real:
 
 
 @Algorithm
+def exp2(m: Arithmetic, x: Real) -> Real:
+    x = _clamp(m, x, _of(m, -151.0, -1076.0), _of(m, 129.0, 1025.0))
+    n, k = _nearest(m, x, 1.0)
+    return _scale(m, _expm1_reduced(m, (x - n) * _LN_2) + 1.0, k)
+
+
+@Algorithm
 def expm1(m: Arithmetic, x: Real) -> Real:
     y, k = _expm1_parts(m, _clamp(m, x, _of(m, -20.0, -40.0), _of(m, 89.0, 710.0)))
     half = _power_of_two(m, k - 1)
@@ -234,6 +246,23 @@ def tanh(m: Arithmetic, x: Real) -> Real:
     power = _power_of_two(m, k)
     t = m.multiply_add(power, y, power - 1.0)
     return m.copy_sign(t / (t + 2.0), x)
+
+
+@Algorithm
+def sinh(m: Arithmetic, x: Real) -> Real:
+    """With h = (exp(|x|) - 1) / 2 it is h + h / (2 h + 1), where h / 2 never overflows."""
+    y, k = _expm1_parts(m, _clamp(m, m.absolute(x), 0.0, _of(m, 89.5, 710.5)))
+    power = _power_of_two(m, k - 2)
+    quarter = m.multiply_add(power, y, power - 0.25)
+    h = quarter * 2.0
+    return m.select(m.absolute(x) < _tiny(m), x, m.copy_sign(h + quarter / (h + 0.5), x))
+
+
+@Algorithm
+def cosh(m: Arithmetic, x: Real) -> Real:
+    y, k = _exp_parts(m, _clamp(m, m.absolute(x), 0.0, _of(m, 89.5, 710.5)))
+    quarter = y * _power_of_two(m, k - 2)
+    return m.multiply_add(quarter, 2.0, 0.125 / quarter)
 
 
 @Algorithm
@@ -290,6 +319,14 @@ def log(m: Arithmetic, x: Real) -> Real:
 
 
 @Algorithm
+def log2(m: Arithmetic, x: Real) -> Real:
+    subnormal = x < 2.0 ** (1 - m.bias)
+    n, f = _log_parts(m, m.select(subnormal, x * 2.0**m.mantissa, x))
+    n = n - m.select(subnormal, float(m.mantissa), 0.0)
+    return _log_domain(m, x, 0.0, m.multiply_add(_log_sum(m, 0.0, f, 0.0), _LOG2_E, n))
+
+
+@Algorithm
 def log1p(m: Arithmetic, x: Real) -> Real:
     u = x + 1.0
     rounded = u - 1.0
@@ -298,6 +335,31 @@ def log1p(m: Arithmetic, x: Real) -> Real:
     near = n == 0.0
     y = _log_sum(m, n, m.select(near, x, f), m.select(near, 0.0, lost / u))
     return m.select(m.absolute(x) < _tiny(m), x, _log_domain(m, x, -1.0, y))
+
+
+@Algorithm
+def asinh(m: Arithmetic, x: Real) -> Real:
+    a = m.absolute(x)
+    huge = a > 2.0**60
+    near = m.multiply_add(a, a / (m.square_root(m.multiply_add(a, a, 1.0)) + 1.0), a)
+    y = log1p.text(m, m.select(huge, a, near)) + m.select(huge, _LN_2, 0.0)
+    return m.copy_sign(y, x)
+
+
+@Algorithm
+def acosh(m: Arithmetic, x: Real) -> Real:
+    huge = x > 2.0**60
+    t = x - 1.0
+    near = t + m.square_root(t * (t + 2.0))
+    y = log1p.text(m, m.select(huge, x, near)) + m.select(huge, _LN_2, 0.0)
+    return m.select(x < 1.0, _NAN, y)
+
+
+@Algorithm
+def atanh(m: Arithmetic, x: Real) -> Real:
+    a = m.absolute(x)
+    y = log1p.text(m, m.multiply_add(a + a, a / (1.0 - a), a + a)) * 0.5
+    return m.select(a < _tiny(m), x, m.copy_sign(m.select(a == 1.0, _INF, y), x))
 
 
 # ---- the error function ---------------------------------------------------------------------------------------------
@@ -337,6 +399,39 @@ def erf(m: Arithmetic, x: Real) -> Real:
     return m.select(a < _of(m, 0.921875, 1.0), small, m.copy_sign(large, x))
 
 
+# (1 + 2 x) exp(x**2) erfc(x) as a polynomial in (x - c) / (x + c), with c = 2 up to x = 10.06 and c = 4 up to 27.3
+_ERFC = (
+    (
+        1.27697837, -0.0927639827, -0.166031405, 0.164055318, -0.054204464, -0.00805976428, 0.00863231532,
+        0.00131360278, -0.00123070448, -0.00040103044,
+    ),
+    (
+        1.2329951186255526, -0.13962111684056286, 0.015379652102620139, 0.06809705425473356, -0.10103906603632348,
+        0.09373283499691441, -0.06633036581204008, 0.037167515560700824, -0.016197734054709624, 0.005031969770626719,
+        -0.0007577733614848356, -0.00019925557966081985, 0.0001506222903350105, -2.440295342705196e-05,
+        -1.122482176644953e-05, 5.717497582642393e-06, 3.012734831507669e-07, -8.347649160873728e-07,
+        6.288834944431155e-08, 1.1515950060830515e-07, -7.842228019234753e-09, -1.3649777989334299e-08,
+        -1.800073787758489e-09,
+    ),
+)  # fmt: skip
+
+
+@Algorithm
+def erfc(m: Arithmetic, x: Real) -> Real:
+    """After Shepherd and Laframboise, Mathematics of Computation 36 (1981); x**2 is split to keep all its bits."""
+    a = _clamp(m, m.absolute(x), 0.0, _of(m, 10.06, 27.3))
+    coarse = m.real(m.bits(a) & _of(m, -(1 << 12), -(1 << 27)))
+    square, rest = coarse * coarse, (a - coarse) * (a + coarse)
+    high, low = _ln2(m)
+    n, k = _nearest(m, -(square + rest), _LOG2_E)
+    r = m.multiply_add(n, -low, m.multiply_add(n, -high, -square) - rest)
+    c = _of(m, 2.0, 4.0)
+    y = _polynomial(m, (a - c) / (a + c), _of(m, *_ERFC)) / (a + a + 1.0)
+    tail = _scale(m, m.multiply_add(y, _expm1_reduced(m, r), y), k)
+    center = 1.0 - m.multiply_add(x, _polynomial(m, x * x, _of(m, *_ERF_SMALL)), x)
+    return m.select(a < 0.5, center, m.select(x < 0.0, 2.0 - tail, tail))
+
+
 # ---- circular functions ---------------------------------------------------------------------------------------------
 
 # (sin(r) / r - 1) / r**2 and (cos(r) - 1 + r**2 / 2) / r**4 as polynomials in r**2, for |r| <= pi / 4
@@ -362,15 +457,20 @@ _HALF_PI_DOUBLE = tuple(
     map(float.fromhex, ("0x1.921fb4p+0", "0x1.4442dp-24", "0x1.846988p-48", "0x1.8cc51701b839ap-72"))
 )
 
+CIRCULAR_LIMIT = {32: 2.0**28, 64: 2.0**30}
+"""The largest argument of `sin`, `cos` and `tan` by width: beyond it they give nan, rather than a wrong number."""
+
 
 def _quarter_turns(m: Arithmetic, x: Real) -> tuple[Real, Real, Integer]:
     """`r`, `rest` and `k` with x = r + rest + k * pi / 2, |r| <= pi / 4, and `rest` what r lost to rounding."""
+    x = m.select(m.absolute(x) <= CIRCULAR_LIMIT[m.width], x, _NAN)
     if m.width == 32:
         wide, exact = m.double(), m.widen(x)
         n, k = _nearest(wide, exact, _TWO_OVER_PI)
         for part in _HALF_PI_SINGLE:
             exact = wide.multiply_add(n, -part, exact)
-        return m.narrow(exact), 0.0, m.narrow(k)
+        r = m.narrow(exact)
+        return r, m.narrow(exact - m.widen(r)), m.narrow(k)
     n, k = _nearest(m, x, _TWO_OVER_PI)
     first, second, third, fourth = _HALF_PI_DOUBLE
     a = m.multiply_add(n, -second, m.multiply_add(n, -first, x))
@@ -400,13 +500,103 @@ def _turned(m: Arithmetic, k: Integer, sine: Real, cosine: Real) -> Real:
 
 @Algorithm
 def sin(m: Arithmetic, x: Real) -> Real:
-    """Accurate for |x| up to 1e8 (float32) and 1e9 (float64)."""
+    """Sine of an angle in radians; nan beyond `CIRCULAR_LIMIT`."""
     r, rest, k = _quarter_turns(m, x)
     return m.select(m.absolute(x) < _tiny(m), x, _turned(m, k, *_sin_cos(m, r, rest)))
 
 
 @Algorithm
 def cos(m: Arithmetic, x: Real) -> Real:
-    """Accurate for |x| up to 1e8 (float32) and 1e9 (float64)."""
+    """Cosine of an angle in radians; nan beyond `CIRCULAR_LIMIT`."""
     r, rest, k = _quarter_turns(m, x)
     return _turned(m, k + 1, *_sin_cos(m, r, rest))
+
+
+@Algorithm
+def tan(m: Arithmetic, x: Real) -> Real:
+    """Tangent of an angle in radians; nan beyond `CIRCULAR_LIMIT`."""
+    r, rest, k = _quarter_turns(m, x)
+    sine, cosine = _sin_cos(m, r, rest)
+    even = (k & 1) == 0
+    y = m.select(even, sine, -cosine) / m.select(even, cosine, sine)
+    return m.select(m.absolute(x) < _tiny(m), x, y)
+
+
+# ---- inverse circular functions -------------------------------------------------------------------------------------
+
+# (atan(t) / t - 1) / t**2 for |t| <= tan(pi / 8) and (asin(s) / s - 1) / s**2 for |s| <= 1 / 2, in t**2 and s**2
+_ATAN = (
+    (-0.333333194, 0.199985221, -0.142427459, 0.105797097, -0.0602857694),
+    (
+        -0.33333333333333265, 0.19999999999968743, -0.14285714281312456, 0.11111110822452887, -0.0909089848217343,
+        0.07692067274720538, -0.0666312934896553, 0.05847740042094587, -0.050373742191504596, 0.037988638496083624,
+        -0.017799230626662787,
+    ),
+)  # fmt: skip
+_ASIN = (
+    (0.166666627, 0.0750043094, 0.0445231535, 0.0318038426, 0.0143173663, 0.0378325582),
+    (
+        0.16666666666666702, 0.07499999999984337, 0.04464285716385213, 0.030381943132110317, 0.022372205335299357,
+        0.017351748608954855, 0.013979575399863343, 0.011406241454910024, 0.010753464279891326, 0.0037593392466953373,
+        0.021683888723770084, -0.021099546257645437, 0.03276687955790027,
+    ),
+)  # fmt: skip
+_TAN_PI_8, _TAN_3_PI_8 = 0.41421356237309503, 2.414213562373095
+
+
+def _pi(m: Arithmetic, fraction: float) -> tuple[float, float]:
+    """pi times a power of two, as a sum of two numbers."""
+    high, low = _of(m, (3.1415927410125732, -8.742277657347586e-08), (3.141592653589793, 1.2246467991473532e-16))
+    return high * fraction, low * fraction
+
+
+@Algorithm
+def atan(m: Arithmetic, x: Real) -> Real:
+    a = m.absolute(x)
+    steep, middle = a > _TAN_3_PI_8, a > _TAN_PI_8
+    t = m.select(steep, -1.0, m.select(middle, a - 1.0, a)) / m.select(steep, a, m.select(middle, a + 1.0, 1.0))
+    z = t * t
+    (half, half_low), (quarter, quarter_low) = _pi(m, 0.5), _pi(m, 0.25)
+    base = m.select(steep, half, m.select(middle, quarter, 0.0))
+    low = m.select(steep, half_low, m.select(middle, quarter_low, 0.0))
+    return m.copy_sign(base + (m.multiply_add(t * z, _polynomial(m, z, _of(m, *_ATAN)), low) + t), x)
+
+
+@Algorithm
+def atan2(m: Arithmetic, y: Real, x: Real) -> Real:
+    a, b = m.absolute(y), m.absolute(x)
+    steep = a > b
+    low, high = m.select(steep, b, a), m.select(steep, a, b)
+    # 0 / 0 stands for 0 and inf / inf for 1, as IEEE 754 has it.
+    ratio = m.select(low == high, m.select(high == 0.0, 0.0, 1.0), low / high)
+    angle = atan.text(m, ratio)
+    half, half_low = _pi(m, 0.5)
+    angle = m.select(steep, half - (angle - half_low), angle)
+    whole, whole_low = _pi(m, 1.0)
+    angle = m.select(m.bits(x) < 0, whole - (angle - whole_low), angle)
+    return m.select((x != x) | (y != y), x + y, m.copy_sign(angle, y))
+
+
+def _asin_parts(m: Arithmetic, x: Real) -> tuple[Condition, Real, Real]:
+    """Whether |x| > 1/2; `s` with asin|x| = asin(s), or else acos|x| = 2 asin(s); and asin(s) - s."""
+    a = m.absolute(x)
+    outer = a > 0.5
+    z = m.select(outer, (1.0 - a) * 0.5, a * a)
+    s = m.select(outer, m.square_root(z), a)
+    return outer, s, s * z * _polynomial(m, z, _of(m, *_ASIN))
+
+
+@Algorithm
+def asin(m: Arithmetic, x: Real) -> Real:
+    outer, s, more = _asin_parts(m, x)
+    half, low = _pi(m, 0.5)
+    return m.copy_sign(m.select(outer, half - ((s * 2.0 - low) + more * 2.0), s + more), x)
+
+
+@Algorithm
+def acos(m: Arithmetic, x: Real) -> Real:
+    outer, s, more = _asin_parts(m, x)
+    (half, half_low), (whole, whole_low) = _pi(m, 0.5), _pi(m, 1.0)
+    near_one, near_minus_one = (s + more) * 2.0, whole - ((s * 2.0 - whole_low) + more * 2.0)
+    inner = half - (x - (half_low - m.copy_sign(more, x)))
+    return m.select(outer, m.select(x > 0.0, near_one, near_minus_one), inner)
