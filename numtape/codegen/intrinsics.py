@@ -1,13 +1,14 @@
 """What a generated kernel may call, as Numba intrinsics that write LLVM instructions into the kernel itself.
 
-The functions of `numtape.codegen.vector_math` are evaluated here with LLVM values, so that compiled and plain kernels
-share one algorithm; the other names complete them (`numtape.codegen.plain` has the counterparts for plain Python, and
-states what each does). Arguments of one call have one type; nothing is promoted. No function is compiled on the way:
-a call costs the milliseconds its instructions take.
+The functions of `numtape.codegen.vector_math` are evaluated here with LLVM values, so that compiled and plain
+kernels share one algorithm; the other names complete them (`numtape.codegen.plain` has the counterparts for
+plain Python, and states what each does). Arguments of one call have one type; nothing is promoted. No
+function is compiled on the way: a call costs the milliseconds its instructions take.
 
-Numba gives its own fast-math flags to every floating-point instruction that carries none, and those would break
-argument reductions and signed zeros. Hence every instruction here carries a flag: `contract` where a product and a sum
-may fuse, and elsewhere one that means nothing to the instruction (`arcp` only concerns divisions).
+Numba gives its own fast-math flags to every floating-point instruction that carries none, and those would
+break argument reductions and signed zeros. Hence every instruction here carries a flag: `contract` where a
+product and a sum may fuse, and elsewhere one that means nothing to the instruction (`arcp` only concerns
+divisions).
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from numba.extending import intrinsic
 
 from numtape.codegen.vector_math import ALGORITHMS
 
-_EXACT, _EXACT_DIVISION, _FUSE, _REORDER = ("arcp",), ("contract",), ("contract",), ("reassoc", "nsz", "contract")
+_EXACT, _EXACT_DIVISION, _FUSE, _REORDER = (
+    ("arcp",),
+    ("contract",),
+    ("contract",),
+    ("reassoc", "nsz", "contract"),
+)
 
 
 class LlvmNumber:
@@ -172,8 +178,9 @@ def _call(builder: ir.IRBuilder, name: str, *arguments: ir.Value) -> ir.Value:
     return builder.call(builder.module.declare_intrinsic(name, [t], kind), arguments)
 
 
-# ---- from an emitter to an intrinsic --------------------------------------------------------------------------------
+# ---- from an emitter to an intrinsic -----------------------------------------------------------------------
 
+NumbaType = Any
 Emitter = Callable[..., ir.Value]
 """Takes the builder, the Numba type of the last argument, and the arguments; gives the result."""
 
@@ -181,28 +188,32 @@ INTRINSICS: dict[str, Any] = {}
 """Every intrinsic by name: the globals of a generated kernel."""
 
 
-def _is_real(t: types.Type) -> bool:
+def _is_real(t: NumbaType) -> bool:
     return t in (types.float32, types.float64)
 
 
-def _is_integer(t: types.Type) -> bool:
+def _is_integer(t: NumbaType) -> bool:
     return isinstance(t, types.Integer)
 
 
-def _is_number(t: types.Type) -> bool:
+def _is_number(t: NumbaType) -> bool:
     return _is_real(t) or _is_integer(t)
 
 
-def _is_element(t: types.Type) -> bool:
+def _is_element(t: NumbaType) -> bool:
     return _is_number(t) or t == types.boolean
 
 
 def _define(
-    name: str, arity: int, accepts: Callable[[types.Type], bool], emit: Emitter, result: types.Type | None = None
+    name: str,
+    arity: int,
+    accepts: Callable[[NumbaType], bool],
+    emit: Emitter,
+    result: NumbaType | None = None,
 ) -> None:
     """Add an intrinsic of `arity` arguments of one type that `accepts` takes."""
 
-    def resolve(*given: types.Type) -> Any:
+    def resolve(*given: NumbaType) -> Any:
         t = given[-1]
         operands = given[1:] if name == "select" else given
         if any(other != t for other in operands) or not accepts(t):
@@ -224,7 +235,7 @@ def _define(
 
 
 def _define_algorithm(name: str) -> None:
-    def emit(builder: ir.IRBuilder, t: types.Type, *values: ir.Value) -> ir.Value:
+    def emit(builder: ir.IRBuilder, t: NumbaType, *values: ir.Value) -> ir.Value:
         m = LlvmArithmetic(builder, t.bitwidth)
         return ALGORITHMS[name].text(m, *(m.number(v) for v in values)).value
 
@@ -235,7 +246,7 @@ for _name in ALGORITHMS:
     _define_algorithm(_name)
 
 
-# ---- rounding, classes, signs ---------------------------------------------------------------------------------------
+# ---- rounding, classes, signs ------------------------------------------------------------------------------
 
 for _name, _llvm in (
     ("sqrt", "llvm.sqrt"), ("floor", "llvm.floor"), ("ceil", "llvm.ceil"), ("rint", "llvm.rint"),
@@ -243,7 +254,7 @@ for _name, _llvm in (
     _define(_name, 1, _is_real, lambda b, t, x, llvm=_llvm: _call(b, llvm, x))
 
 
-def _fabs(b: ir.IRBuilder, t: types.Type, x: ir.Value) -> ir.Value:
+def _fabs(b: ir.IRBuilder, t: NumbaType, x: ir.Value) -> ir.Value:
     if _is_real(t):
         m = LlvmArithmetic(b, t.bitwidth)
         return m.absolute(m.number(x)).value
@@ -252,22 +263,22 @@ def _fabs(b: ir.IRBuilder, t: types.Type, x: ir.Value) -> ir.Value:
     return b.select(b.icmp_signed("<", x, x.type(0)), b.neg(x), x)
 
 
-def _copysign(b: ir.IRBuilder, t: types.Type, x: ir.Value, y: ir.Value) -> ir.Value:
+def _copysign(b: ir.IRBuilder, t: NumbaType, x: ir.Value, y: ir.Value) -> ir.Value:
     m = LlvmArithmetic(b, t.bitwidth)
     return m.copy_sign(m.number(x), m.number(y)).value
 
 
-def _is_nan(b: ir.IRBuilder, t: types.Type, x: ir.Value) -> ir.Value:
+def _is_nan(b: ir.IRBuilder, t: NumbaType, x: ir.Value) -> ir.Value:
     return b.fcmp_unordered("uno", x, x, flags=_EXACT) if _is_real(t) else _TRUTH(0)
 
 
-def _is_infinite(b: ir.IRBuilder, t: types.Type, x: ir.Value) -> ir.Value:
+def _is_infinite(b: ir.IRBuilder, t: NumbaType, x: ir.Value) -> ir.Value:
     if not _is_real(t):
         return _TRUTH(0)
     return b.fcmp_ordered("==", _fabs(b, t, x), x.type(float("inf")), flags=_EXACT)
 
 
-def _is_finite(b: ir.IRBuilder, t: types.Type, x: ir.Value) -> ir.Value:
+def _is_finite(b: ir.IRBuilder, t: NumbaType, x: ir.Value) -> ir.Value:
     if not _is_real(t):
         return _TRUTH(1)
     return b.fcmp_ordered("<", _fabs(b, t, x), x.type(float("inf")), flags=_EXACT)
@@ -281,18 +292,18 @@ _define("isnan", 1, _is_element, _is_nan, types.boolean)
 _define("isinf", 1, _is_element, _is_infinite, types.boolean)
 _define("isfinite", 1, _is_element, _is_finite, types.boolean)
 
-# ---- choice and accumulation ----------------------------------------------------------------------------------------
+# ---- choice and accumulation -------------------------------------------------------------------------------
 
 
 def _extreme(real: str, signed: str, unsigned: str) -> Emitter:
-    def emit(b: ir.IRBuilder, t: types.Type, x: ir.Value, y: ir.Value) -> ir.Value:
+    def emit(b: ir.IRBuilder, t: NumbaType, x: ir.Value, y: ir.Value) -> ir.Value:
         return _call(b, real if _is_real(t) else signed if _is_integer(t) and t.signed else unsigned, x, y)
 
     return emit
 
 
 def _accumulate(operation: str) -> Emitter:
-    def emit(b: ir.IRBuilder, t: types.Type, accumulator: ir.Value, x: ir.Value) -> ir.Value:
+    def emit(b: ir.IRBuilder, t: NumbaType, accumulator: ir.Value, x: ir.Value) -> ir.Value:
         if _is_real(t):
             return getattr(b, f"f{operation}")(accumulator, x, flags=_REORDER)
         return getattr(b, operation)(accumulator, x)
@@ -306,11 +317,11 @@ _define("add_reassoc", 2, _is_number, _accumulate("add"))
 _define("mul_reassoc", 2, _is_number, _accumulate("mul"))
 _define("select", 3, _is_element, lambda b, t, condition, x, y: b.select(condition, x, y))
 
-# ---- division and powers --------------------------------------------------------------------------------------------
+# ---- division and powers -----------------------------------------------------------------------------------
 
 
-def _divide(b: ir.IRBuilder, t: types.Type, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Quotient rounded down and remainder with the divisor's sign; integers by zero give 0 and 0, as in NumPy."""
+def _divide(b: ir.IRBuilder, t: NumbaType, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Quotient rounded down, remainder with the divisor's sign; integers by zero give 0, 0 as in NumPy."""
     if _is_real(t):
         return _divide_reals(b, t, x, y)
     zero, one = x.type(0), x.type(1)
@@ -329,7 +340,7 @@ def _divide(b: ir.IRBuilder, t: types.Type, x: ir.Value, y: ir.Value) -> tuple[i
     return b.select(by_zero, zero, quotient), b.select(down, b.add(remainder, divisor), remainder)
 
 
-def _divide_reals(b: ir.IRBuilder, t: types.Type, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
+def _divide_reals(b: ir.IRBuilder, t: NumbaType, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
     m = LlvmArithmetic(b, t.bitwidth)
     a, d = m.number(x), m.number(y)
     r = m.number(b.frem(x, y, flags=_EXACT_DIVISION))
@@ -343,11 +354,11 @@ def _divide_reals(b: ir.IRBuilder, t: types.Type, x: ir.Value, y: ir.Value) -> t
     return m.select(d == 0.0, a / d, quotient).value, remainder.value
 
 
-def _power(b: ir.IRBuilder, t: types.Type, x: ir.Value, y: ir.Value) -> ir.Value:
+def _power(b: ir.IRBuilder, t: NumbaType, x: ir.Value, y: ir.Value) -> ir.Value:
     return _call(b, "llvm.pow", x, y) if _is_real(t) else _integer_power(b, t, x, y)
 
 
-def _integer_power(b: ir.IRBuilder, t: types.Type, x: ir.Value, y: ir.Value) -> ir.Value:
+def _integer_power(b: ir.IRBuilder, t: NumbaType, x: ir.Value, y: ir.Value) -> ir.Value:
     """By squaring, modulo 2**width."""
     zero, one = x.type(0), x.type(1)
     entry = b.block
@@ -378,4 +389,4 @@ _define("floormod", 2, _is_number, lambda b, t, x, y: _divide(b, t, x, y)[1])
 _define("pow", 2, _is_number, _power)
 
 globals().update(INTRINSICS)
-__all__ = [*INTRINSICS]
+__all__ = list(INTRINSICS)

@@ -1,4 +1,4 @@
-"""What a generated kernel may call, for running it as plain Python: the same names as in `codegen.intrinsics`.
+"""What a generated kernel may call when it runs as plain Python: the names of `codegen.intrinsics`.
 
 Takes and gives NumPy scalars or arrays; never warns, as native code does not. Needs NumPy alone.
 """

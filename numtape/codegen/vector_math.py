@@ -1,15 +1,16 @@
 """Elementary functions as branch-free text that vectorizes, in float32 and float64.
 
-Each algorithm is written once, over numbers that know `+ - * /`, comparisons, bit operations on integers, and over an
-`Arithmetic` that supplies the rest. Called with NumPy values an algorithm computes; `numtape.codegen.intrinsics` calls
-the same text with LLVM values, and it emits instructions. What always holds: no branch and no table, so that a loop
-over elements becomes vector code; no operation may be reassociated, and only `multiply_add` may fuse; nan, infinities,
-signed zeros and subnormal numbers come out as IEEE 754 and NumPy have them. The worst errors, in units in the last
-place, are asserted in `tests/codegen/test_vector_math.py`.
+Each algorithm is written once, over numbers that know `+ - * /`, comparisons, bit operations on integers, and
+over an `Arithmetic` that supplies the rest. Called with NumPy values an algorithm computes;
+`numtape.codegen.intrinsics` calls the same text with LLVM values, and it emits instructions. What always
+holds: no branch and no table, so that a loop over elements becomes vector code; no operation may be
+reassociated, and only `multiply_add` may fuse; nan, infinities, signed zeros and subnormal numbers come out
+as IEEE 754 and NumPy have them. The worst errors, in units in the last place, are asserted in
+`tests/codegen/test_vector_math.py`.
 
-The polynomials are minimax fits (Remez exchange at 60 digits) on the intervals stated beside them. The argument
-reductions are those of Cody and Waite, "Software Manual for the Elementary Functions" (1980); the compensated sums of
-`log` and `expm1` follow the analysis in Muller, "Elementary Functions" (2016).
+The polynomials are minimax fits (Remez exchange at 60 digits) on the intervals stated beside them. The
+argument reductions are those of Cody and Waite, "Software Manual for the Elementary Functions" (1980); the
+compensated sums of `log` and `expm1` follow the analysis in Muller, "Elementary Functions" (2016).
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ ALGORITHMS: dict[str, Algorithm] = {}
 
 
 class Algorithm:
-    """A function of float32 or float64 numbers: called, it computes with NumPy; its `text` takes any arithmetic."""
+    """A function of real numbers: called, it computes with NumPy; its `text` takes any arithmetic."""
 
     def __init__(self, text: Callable[..., Real]) -> None:
         functools.update_wrapper(self, text)
@@ -114,12 +115,14 @@ class Algorithm:
             (arithmetic,) = {_NUMPY[x.dtype] for x in arrays}
         except (KeyError, ValueError):
             given = ", ".join(str(x.dtype) for x in arrays)
-            raise TypeError(f"{self.text.__name__} takes float32 or float64 of one width, not {given}") from None
+            raise TypeError(
+                f"{self.text.__name__} takes float32 or float64 of one width, not {given}"
+            ) from None
         with np.errstate(all="ignore"):
             return self.text(arithmetic, *arrays)[()]
 
 
-# ---- building blocks ------------------------------------------------------------------------------------------------
+# ---- building blocks ---------------------------------------------------------------------------------------
 
 
 def _of(m: Arithmetic, single: T, double: T) -> T:
@@ -183,15 +186,15 @@ def _ln2(m: Arithmetic) -> tuple[float, float]:
     )
 
 
-# ---- exponentials ---------------------------------------------------------------------------------------------------
+# ---- exponentials ------------------------------------------------------------------------------------------
 
 # (exp(r) - 1 - r) / r**2 for |r| <= ln(2) / 2
 _EXP = (
     (0.5, 0.166665435, 0.0416662805, 0.00836665463, 0.00139465602),
     (
-        0.5000000000000006, 0.16666666666666685, 0.041666666666576056, 0.008333333333314668, 0.0013888888931949262,
-        0.00019841269903119677, 2.4801504680154403e-05, 2.7557227688131433e-06, 2.762631390780114e-07,
-        2.5114606529199627e-08,
+        0.5000000000000006, 0.16666666666666685, 0.041666666666576056, 0.008333333333314668,
+        0.0013888888931949262, 0.00019841269903119677, 2.4801504680154403e-05, 2.7557227688131433e-06,
+        2.762631390780114e-07, 2.5114606529199627e-08,
     ),
 )  # fmt: skip
 
@@ -238,47 +241,74 @@ def expm1(m: Arithmetic, x: Real) -> Real:
     return m.select(m.absolute(x) < _tiny(m), x, m.multiply_add(half, y, half - 0.5) * 2.0)
 
 
+# (tanh(x) / x - 1) / x**2 for |x| <= 0.55 and (sinh(x) / x - 1) / x**2 for |x| <= 1, in x**2
+_TANH = (
+    (-0.333333194, 0.133326203, -0.0538510792, 0.0210532527, -0.00623503933),
+    (
+        -0.33333333333333315, 0.13333333333328956, -0.0539682539647613, 0.02186948840644628,
+        -0.008863232832463304, 0.0035920934847090097, -0.0014555475142294836, 0.0005884474906392732,
+        -0.0002333542945178386, 8.323461705509709e-05, -1.9421464386511222e-05,
+    ),
+)  # fmt: skip
+_SINH = (
+    (0.166666672, 0.00833335053, 0.000198358714, 2.81902908e-06),
+    (
+        0.16666666666666669, 0.008333333333333174, 0.00019841269841425354, 2.7557319156695973e-06,
+        2.5052123477358395e-08, 1.6057217076575852e-10, 7.760411614905231e-13,
+    ),
+)  # fmt: skip
+
+
+def _odd(m: Arithmetic, x: Real, coefficients: tuple[float, ...]) -> Real:
+    """x + c * x**3 + ...; keeps the sign of zero."""
+    z = x * x
+    return m.multiply_add(x * z, _polynomial(m, z, coefficients), x)
+
+
 @Algorithm
 def tanh(m: Arithmetic, x: Real) -> Real:
-    """With t = exp(2 |x|) - 1 it is t / (t + 2)."""
     a = _clamp(m, m.absolute(x), 0.0, _of(m, 9.5, 19.5))
-    y, k = _expm1_parts(m, a + a)
-    power = _power_of_two(m, k)
-    t = m.multiply_add(power, y, power - 1.0)
-    return m.copy_sign(t / (t + 2.0), x)
+    y, k = _exp_parts(m, a + a)
+    large = 1.0 - 2.0 / m.multiply_add(y, _power_of_two(m, k), 1.0)
+    return m.copy_sign(m.select(a < 0.55, _odd(m, a, _of(m, *_TANH)), large), x)
+
+
+def _quarter_exp(m: Arithmetic, x: Real) -> Real:
+    """exp|x| / 4, which is finite wherever the hyperbolic sine is."""
+    y, k = _exp_parts(m, _clamp(m, m.absolute(x), 0.0, _of(m, 89.5, 710.5)))
+    return y * _power_of_two(m, k - 2)
 
 
 @Algorithm
 def sinh(m: Arithmetic, x: Real) -> Real:
-    """With h = (exp(|x|) - 1) / 2 it is h + h / (2 h + 1), where h / 2 never overflows."""
-    y, k = _expm1_parts(m, _clamp(m, m.absolute(x), 0.0, _of(m, 89.5, 710.5)))
-    power = _power_of_two(m, k - 2)
-    quarter = m.multiply_add(power, y, power - 0.25)
-    h = quarter * 2.0
-    return m.select(m.absolute(x) < _tiny(m), x, m.copy_sign(h + quarter / (h + 0.5), x))
+    a, quarter = m.absolute(x), _quarter_exp(m, x)
+    y = m.select(a < 1.0, _odd(m, a, _of(m, *_SINH)), m.multiply_add(quarter, 2.0, -0.125 / quarter))
+    return m.copy_sign(y, x)
 
 
 @Algorithm
 def cosh(m: Arithmetic, x: Real) -> Real:
-    y, k = _exp_parts(m, _clamp(m, m.absolute(x), 0.0, _of(m, 89.5, 710.5)))
-    quarter = y * _power_of_two(m, k - 2)
+    quarter = _quarter_exp(m, x)
     return m.multiply_add(quarter, 2.0, 0.125 / quarter)
 
 
 @Algorithm
 def sigmoid(m: Arithmetic, x: Real) -> Real:
     e = exp.text(m, -m.absolute(x))
-    return m.select(x < 0.0, e, 1.0) / (e + 1.0)
+    d = e + 1.0
+    lost = e - (d - 1.0)
+    quotient = m.select(x < 0.0, e, 1.0) / d
+    return m.multiply_add(-quotient, lost, quotient)
 
 
 @Algorithm
 def softplus(m: Arithmetic, x: Real) -> Real:
-    return m.select(x > 0.0, x, 0.0) + log1p.text(m, exp.text(m, -m.absolute(x)))
+    return m.select(x > 0.0, x, 0.0) + _log1p_finite(m, exp.text(m, -m.absolute(x)))
 
 
-# ---- logarithms -----------------------------------------------------------------------------------------------------
+# ---- logarithms --------------------------------------------------------------------------------------------
 
-# (log(1 + f) / s - 2) / s**2 as a polynomial in s**2, with s = f / (2 + f), for 1 + f from sqrt(1/2) to sqrt(2)
+# (log(1 + f) / s - 2) / s**2 as a polynomial in s**2, s = f / (2 + f), 1 + f from sqrt(1/2) to sqrt(2)
 _LOG = (
     (0.666667819, 0.399759859, 0.299282551),
     (
@@ -326,15 +356,19 @@ def log2(m: Arithmetic, x: Real) -> Real:
     return _log_domain(m, x, 0.0, m.multiply_add(_log_sum(m, 0.0, f, 0.0), _LOG2_E, n))
 
 
-@Algorithm
-def log1p(m: Arithmetic, x: Real) -> Real:
+def _log1p_finite(m: Arithmetic, x: Real) -> Real:
+    """log(1 + x) for x above -1 and finite; the sign of zero is lost."""
     u = x + 1.0
     rounded = u - 1.0
     lost = (1.0 - (u - rounded)) + (x - rounded)
     n, f = _log_parts(m, u)
     near = n == 0.0
-    y = _log_sum(m, n, m.select(near, x, f), m.select(near, 0.0, lost / u))
-    return m.select(m.absolute(x) < _tiny(m), x, _log_domain(m, x, -1.0, y))
+    return _log_sum(m, n, m.select(near, x, f), m.select(near, 0.0, lost / u))
+
+
+@Algorithm
+def log1p(m: Arithmetic, x: Real) -> Real:
+    return m.select(m.absolute(x) < _tiny(m), x, _log_domain(m, x, -1.0, _log1p_finite(m, x)))
 
 
 @Algorithm
@@ -359,18 +393,18 @@ def acosh(m: Arithmetic, x: Real) -> Real:
 def atanh(m: Arithmetic, x: Real) -> Real:
     a = m.absolute(x)
     y = log1p.text(m, m.multiply_add(a + a, a / (1.0 - a), a + a)) * 0.5
-    return m.select(a < _tiny(m), x, m.copy_sign(m.select(a == 1.0, _INF, y), x))
+    return m.select(a < _tiny(m), x, m.copy_sign(m.select(a < 1.0, y, m.select(a == 1.0, _INF, _NAN)), x))
 
 
-# ---- the error function ---------------------------------------------------------------------------------------------
+# ---- the error function ------------------------------------------------------------------------------------
 
 # erf(x) / x - 1 as a polynomial in x**2, for |x| up to 0.921875 and 1
 _ERF_SMALL = (
     (0.128379166, -0.376126349, 0.112836957, -0.0268593989, 0.00520103239, -0.000814270519, 8.37010521e-05),
     (
-        0.12837916709551256, -0.3761263890318352, 0.11283791670944184, -0.026866170643111392, 0.005223977606117981,
-        -0.0008548325929295569, 0.00012055293576448473, -1.4924712295107382e-05, 1.6447131504267627e-06,
-        -1.6206313361255484e-07, 1.3710979102306824e-08, -7.779466740436181e-10,
+        0.12837916709551256, -0.3761263890318352, 0.11283791670944184, -0.026866170643111392,
+        0.005223977606117981, -0.0008548325929295569, 0.00012055293576448473, -1.4924712295107382e-05,
+        1.6447131504267627e-06, -1.6206313361255484e-07, 1.3710979102306824e-08, -7.779466740436181e-10,
     ),
 )  # fmt: skip
 # log(1 - erf(x)) from there to 4 and 6
@@ -380,12 +414,12 @@ _ERF_LARGE = (
         -1.62274573e-05,
     ),
     (
-        -1.885949542913333e-07, -1.1283774454258826, -0.6366269389427145, -0.10275482128367076, 0.01909999954645937,
-        0.00023743911180085193, -0.0017068729951232717, 0.0005728225717856949, 1.3953975544057765e-05,
-        -0.00011050899389513467, 6.702609521009438e-05, -2.6224818686376085e-05, 7.789539105040035e-06,
-        -1.8452898833098277e-06, 3.5468797577739585e-07, -5.5480214080809034e-08, 7.019896822970955e-09,
-        -7.085946209845868e-10, 5.575458473075927e-11, -3.2958061058050575e-12, 1.376644511716216e-13,
-        -3.6216920941126375e-15, 4.5117732392589595e-17,
+        -1.885949542913333e-07, -1.1283774454258826, -0.6366269389427145, -0.10275482128367076,
+        0.01909999954645937, 0.00023743911180085193, -0.0017068729951232717, 0.0005728225717856949,
+        1.3953975544057765e-05, -0.00011050899389513467, 6.702609521009438e-05, -2.6224818686376085e-05,
+        7.789539105040035e-06, -1.8452898833098277e-06, 3.5468797577739585e-07, -5.5480214080809034e-08,
+        7.019896822970955e-09, -7.085946209845868e-10, 5.575458473075927e-11, -3.2958061058050575e-12,
+        1.376644511716216e-13, -3.6216920941126375e-15, 4.5117732392589595e-17,
     ),
 )  # fmt: skip
 
@@ -399,26 +433,26 @@ def erf(m: Arithmetic, x: Real) -> Real:
     return m.select(a < _of(m, 0.921875, 1.0), small, m.copy_sign(large, x))
 
 
-# (1 + 2 x) exp(x**2) erfc(x) as a polynomial in (x - c) / (x + c), with c = 2 up to x = 10.06 and c = 4 up to 27.3
+# (1 + 2 x) exp(x**2) erfc(x) as a polynomial in (x - c) / (x + c); c = 2 up to x = 10.06, c = 4 up to 27.3
 _ERFC = (
     (
         1.27697837, -0.0927639827, -0.166031405, 0.164055318, -0.054204464, -0.00805976428, 0.00863231532,
         0.00131360278, -0.00123070448, -0.00040103044,
     ),
     (
-        1.2329951186255526, -0.13962111684056286, 0.015379652102620139, 0.06809705425473356, -0.10103906603632348,
-        0.09373283499691441, -0.06633036581204008, 0.037167515560700824, -0.016197734054709624, 0.005031969770626719,
-        -0.0007577733614848356, -0.00019925557966081985, 0.0001506222903350105, -2.440295342705196e-05,
-        -1.122482176644953e-05, 5.717497582642393e-06, 3.012734831507669e-07, -8.347649160873728e-07,
-        6.288834944431155e-08, 1.1515950060830515e-07, -7.842228019234753e-09, -1.3649777989334299e-08,
-        -1.800073787758489e-09,
+        1.2329951186255526, -0.13962111684056286, 0.015379652102620139, 0.06809705425473356,
+        -0.10103906603632348, 0.09373283499691441, -0.06633036581204008, 0.037167515560700824,
+        -0.016197734054709624, 0.005031969770626719, -0.0007577733614848356, -0.00019925557966081985,
+        0.0001506222903350105, -2.440295342705196e-05, -1.122482176644953e-05, 5.717497582642393e-06,
+        3.012734831507669e-07, -8.347649160873728e-07, 6.288834944431155e-08, 1.1515950060830515e-07,
+        -7.842228019234753e-09, -1.3649777989334299e-08, -1.800073787758489e-09,
     ),
 )  # fmt: skip
 
 
 @Algorithm
 def erfc(m: Arithmetic, x: Real) -> Real:
-    """After Shepherd and Laframboise, Mathematics of Computation 36 (1981); x**2 is split to keep all its bits."""
+    """After Shepherd and Laframboise, Mathematics of Computation 36 (1981); x**2 keeps all its bits."""
     a = _clamp(m, m.absolute(x), 0.0, _of(m, 10.06, 27.3))
     coarse = m.real(m.bits(a) & _of(m, -(1 << 12), -(1 << 27)))
     square, rest = coarse * coarse, (a - coarse) * (a + coarse)
@@ -432,7 +466,7 @@ def erfc(m: Arithmetic, x: Real) -> Real:
     return m.select(a < 0.5, center, m.select(x < 0.0, 2.0 - tail, tail))
 
 
-# ---- circular functions ---------------------------------------------------------------------------------------------
+# ---- circular functions ------------------------------------------------------------------------------------
 
 # (sin(r) / r - 1) / r**2 and (cos(r) - 1 + r**2 / 2) / r**4 as polynomials in r**2, for |r| <= pi / 4
 _SIN = (
@@ -451,18 +485,18 @@ _COS = (
 )  # fmt: skip
 
 _TWO_OVER_PI = 0.6366197723675814
-# pi / 2 as sums whose parts have 25, 25, 53 bits (exact products up to 2**28) and 23, 23, 23, 53 bits (up to 2**30)
+# pi / 2 as sums of parts of 25, 25, 53 bits (exact products up to 2**28) and 23, 23, 23, 53 (up to 2**30)
 _HALF_PI_SINGLE = tuple(map(float.fromhex, ("0x1.921fb5p+0", "0x1.110b46p-26", "0x1.1a62633145c07p-54")))
 _HALF_PI_DOUBLE = tuple(
     map(float.fromhex, ("0x1.921fb4p+0", "0x1.4442dp-24", "0x1.846988p-48", "0x1.8cc51701b839ap-72"))
 )
 
 CIRCULAR_LIMIT = {32: 2.0**28, 64: 2.0**30}
-"""The largest argument of `sin`, `cos` and `tan` by width: beyond it they give nan, rather than a wrong number."""
+"""The largest argument of `sin`, `cos`, `tan` by width: beyond it they give nan, not a wrong number."""
 
 
 def _quarter_turns(m: Arithmetic, x: Real) -> tuple[Real, Real, Integer]:
-    """`r`, `rest` and `k` with x = r + rest + k * pi / 2, |r| <= pi / 4, and `rest` what r lost to rounding."""
+    """`r`, `rest`, `k` with x = r + rest + k * pi / 2, |r| <= pi / 4, and `rest` what r lost to rounding."""
     x = m.select(m.absolute(x) <= CIRCULAR_LIMIT[m.width], x, _NAN)
     if m.width == 32:
         wide, exact = m.double(), m.widen(x)
@@ -522,23 +556,24 @@ def tan(m: Arithmetic, x: Real) -> Real:
     return m.select(m.absolute(x) < _tiny(m), x, y)
 
 
-# ---- inverse circular functions -------------------------------------------------------------------------------------
+# ---- inverse circular functions ----------------------------------------------------------------------------
 
-# (atan(t) / t - 1) / t**2 for |t| <= tan(pi / 8) and (asin(s) / s - 1) / s**2 for |s| <= 1 / 2, in t**2 and s**2
+# (atan(t) / t - 1) / t**2 for |t| <= tan(pi / 8), (asin(s) / s - 1) / s**2 for |s| <= 1 / 2, in the squares
 _ATAN = (
     (-0.333333194, 0.199985221, -0.142427459, 0.105797097, -0.0602857694),
     (
-        -0.33333333333333265, 0.19999999999968743, -0.14285714281312456, 0.11111110822452887, -0.0909089848217343,
-        0.07692067274720538, -0.0666312934896553, 0.05847740042094587, -0.050373742191504596, 0.037988638496083624,
-        -0.017799230626662787,
+        -0.33333333333333265, 0.19999999999968743, -0.14285714281312456, 0.11111110822452887,
+        -0.0909089848217343, 0.07692067274720538, -0.0666312934896553, 0.05847740042094587,
+        -0.050373742191504596, 0.037988638496083624, -0.017799230626662787,
     ),
 )  # fmt: skip
 _ASIN = (
     (0.166666627, 0.0750043094, 0.0445231535, 0.0318038426, 0.0143173663, 0.0378325582),
     (
-        0.16666666666666702, 0.07499999999984337, 0.04464285716385213, 0.030381943132110317, 0.022372205335299357,
-        0.017351748608954855, 0.013979575399863343, 0.011406241454910024, 0.010753464279891326, 0.0037593392466953373,
-        0.021683888723770084, -0.021099546257645437, 0.03276687955790027,
+        0.16666666666666702, 0.07499999999984337, 0.04464285716385213, 0.030381943132110317,
+        0.022372205335299357, 0.017351748608954855, 0.013979575399863343, 0.011406241454910024,
+        0.010753464279891326, 0.0037593392466953373, 0.021683888723770084, -0.021099546257645437,
+        0.03276687955790027,
     ),
 )  # fmt: skip
 _TAN_PI_8, _TAN_3_PI_8 = 0.41421356237309503, 2.414213562373095
@@ -546,7 +581,9 @@ _TAN_PI_8, _TAN_3_PI_8 = 0.41421356237309503, 2.414213562373095
 
 def _pi(m: Arithmetic, fraction: float) -> tuple[float, float]:
     """pi times a power of two, as a sum of two numbers."""
-    high, low = _of(m, (3.1415927410125732, -8.742277657347586e-08), (3.141592653589793, 1.2246467991473532e-16))
+    high, low = _of(
+        m, (3.1415927410125732, -8.742277657347586e-08), (3.141592653589793, 1.2246467991473532e-16)
+    )
     return high * fraction, low * fraction
 
 
@@ -554,7 +591,9 @@ def _pi(m: Arithmetic, fraction: float) -> tuple[float, float]:
 def atan(m: Arithmetic, x: Real) -> Real:
     a = m.absolute(x)
     steep, middle = a > _TAN_3_PI_8, a > _TAN_PI_8
-    t = m.select(steep, -1.0, m.select(middle, a - 1.0, a)) / m.select(steep, a, m.select(middle, a + 1.0, 1.0))
+    t = m.select(steep, -1.0, m.select(middle, a - 1.0, a)) / m.select(
+        steep, a, m.select(middle, a + 1.0, 1.0)
+    )
     z = t * t
     (half, half_low), (quarter, quarter_low) = _pi(m, 0.5), _pi(m, 0.25)
     base = m.select(steep, half, m.select(middle, quarter, 0.0))
