@@ -1,0 +1,20 @@
+"""Every run of the tests starts with an empty cache of its own, and leaves the user's alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+from hypothesis import settings
+
+# Here and not in a fixture: importing a test module may already import numtape. Child processes inherit it.
+CACHE = os.environ["NUMTAPE_CACHE_DIR"] = tempfile.mkdtemp(prefix="numtape-tests-")
+
+# No deadline: the first example of a test compiles, the others do not.
+settings.register_profile("numtape", deadline=None, max_examples=50, derandomize="CI" in os.environ)
+settings.load_profile("numtape")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(CACHE, ignore_errors=True)
