@@ -269,7 +269,7 @@ def _is_for_us_to_make(path: str) -> bool:
 
 
 def _is_key(key: str) -> bool:
-    return isinstance(key, str) and len(key) == 64 and _HEX_DIGITS.issuperset(key)
+    return isinstance(key, str) and len(key) == 64 and _HEX_DIGITS.issuperset(key)  # type: ignore[redundant-expr]
 
 
 def _is_ours(info: os.stat_result) -> bool:

@@ -21,6 +21,7 @@ from numba.core import types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
+from numtape.codegen.threefry import mixed
 from numtape.codegen.vector_math import ALGORITHMS
 
 _EXACT, _EXACT_DIVISION, _FUSE, _REORDER = (
@@ -387,6 +388,22 @@ def _integer_power(b: ir.IRBuilder, t: NumbaType, x: ir.Value, y: ir.Value) -> i
 _define("floordiv", 2, _is_number, lambda b, t, x, y: _divide(b, t, x, y)[0])
 _define("floormod", 2, _is_number, lambda b, t, x, y: _divide(b, t, x, y)[1])
 _define("pow", 2, _is_number, _power)
+
+# ---- random numbers ----------------------------------------------------------------------------------------
+
+
+def _random_bits(b: ir.IRBuilder, t: NumbaType, stream: ir.Value, call: ir.Value, index: ir.Value) -> ir.Value:
+    """64 bits, as `numtape.codegen.threefry.random_bits` has them."""
+    word = ir.IntType(32)
+
+    def split(x: ir.Value) -> tuple[LlvmNumber, LlvmNumber]:
+        return LlvmNumber(b, b.trunc(x, word)), LlvmNumber(b, b.trunc(b.lshr(x, x.type(32)), word))
+
+    low, high = mixed(split, stream, call, index)
+    return b.or_(b.shl(b.zext(high.value, index.type), index.type(32)), b.zext(low.value, index.type))
+
+
+_define("random_bits", 3, lambda t: t == types.uint64, _random_bits)
 
 globals().update(INTRINSICS)
 __all__ = list(INTRINSICS)

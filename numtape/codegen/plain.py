@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from numtape.codegen.threefry import random_bits
 from numtape.codegen.vector_math import ALGORITHMS
 
 
@@ -54,4 +55,5 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "floordiv": _quiet(np.floor_divide),
     "floormod": _quiet(np.remainder),
     "pow": _quiet(_power),
+    "random_bits": random_bits,
 }

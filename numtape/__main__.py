@@ -1,0 +1,62 @@
+"""`python -m numtape info`: what this installation runs on; `clear` empties the cache of kernels."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m numtape", description=__doc__)
+    parser.add_argument("command", choices=["info", "clear"], nargs="?", default="info")
+    options = parser.parse_args(arguments)
+    if options.command == "clear":
+        import numtape
+
+        directory = numtape.cache.directory()
+        print(f"removed {numtape.cache.clear()} kernels from {directory}")
+        return 0
+    rows = info()
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"{name:<{width}}  {text}")
+    return 0
+
+
+def info() -> dict[str, str]:
+    """What the command prints, line by line."""
+    from numtape.cache import kernels
+    from numtape.codegen import blas, machine
+
+    store = kernels.store()
+    entries = list(store.entries())
+    size = sum(entry.bytes for entry in entries)
+    rows = {name: _version(name) for name in ("numtape", "numba", "llvmlite", "numpy")}
+    return rows | {
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "target CPU": machine.cpu_name(),
+        "features": " ".join(machine.notable_features()) or "none known",
+        "threads": f"{_cores()} cores for this process; kernels use one, BLAS decides for itself",
+        "BLAS": found.name if (found := blas.library()) else "none: matrix products run as plain loops",
+        "cache": f"{store.directory}: {len(entries)} kernels, {size / 1e6:.1f} MB of at most "
+        f"{store.limit_bytes / 1e6:.0f} MB" + (f"; {store.problem}" if store.problem else ""),
+        "CUDA": "no: kernels run on the CPU",
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""Memory that kernels read and write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from numtape.dtypes import TensorType
+
+ALIGNMENT = 64
+"""Bytes: a cache line, and the longest vector."""
+
+
+class Buffer:
+    """Elements in memory, flat and contiguous, with their address.
+
+    Whoever writes into one must know that nobody else holds it.
+    """
+
+    __slots__ = ("__weakref__", "address", "array")
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self.array = array
+        self.address: int = array.__array_interface__["data"][0]
+
+    def copy(self) -> Buffer:
+        return Buffer(self.array.copy())
+
+
+def allocate(type: TensorType) -> Buffer:
+    """A new buffer, aligned for vectors; its elements are not set."""
+    nbytes = type.nbytes
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.__array_interface__["data"][0] % ALIGNMENT
+    return Buffer(raw[start : start + nbytes].view(type.dtype.dtype))

@@ -1,0 +1,199 @@
+"""Run a plan by one native call.
+
+An `Executable` holds the addresses of the plan's kernels. For a call it needs a *binding*: argument blocks, arena and
+result buffers. Whatever differs from call to call (addresses of inputs and results, Python numbers) is packed into one
+row of words; a compiled loop copies those words into the blocks and calls one kernel after another. Bindings are
+reused, one for each call that is under way, so that threads never share one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import sys
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from numtape.backends.buffer import ALIGNMENT, Buffer, allocate
+from numtape.cache import kernels
+from numtape.codegen import blas
+from numtape.codegen.plan import Plan, plan
+from numtape.dtypes import TensorType
+from numtape.ir.kernel import Kernel, Native, Pointer, Scratch
+from numtape.ir.program import Program
+from numtape.passes.layout import root
+
+RUNNER = Kernel(
+    "run",
+    """\
+def kernel(patches, patch_count, row, blocks, steps, step_count):
+    patch, word, block, step = words(patches), words(row), words(blocks), words(steps)
+    for k in range(patch_count):
+        block[patch[2 * k]] = word[patch[2 * k + 1]]
+    for k in range(step_count):
+        call_entry(step[2 * k], step[2 * k + 1])
+""",
+    ("i64",) * 6,
+)
+
+FORMATS = {
+    "f32": "f4x", "f64": "d", "i8": "b7x", "i16": "h6x", "i32": "i4x", "i64": "q",
+    "u8": "B7x", "u16": "H6x", "u32": "I4x", "u64": "Q", "b1": "?7x",
+}  # fmt: skip
+"""How a Python number of each dtype fills one word."""
+
+
+def _count_in_list() -> int:
+    for item in [object()]:
+        return sys.getrefcount(item)
+    raise AssertionError
+
+
+IN_LIST = _count_in_list()
+"""What `sys.getrefcount(item)` says in a loop over a list that alone holds the item: Python versions differ."""
+
+
+class _Binding:
+    """Memory for one call under way."""
+
+    __slots__ = ("header", "header_address", "keep", "results", "row")
+
+    def __init__(self, header: npt.NDArray[Any], row: npt.NDArray[Any], results: list[Buffer], keep: Any) -> None:
+        self.header, self.results, self.keep = header, results, keep
+        self.row: Any = row
+        self.header_address: int = header.ctypes.data
+
+
+class Executable:
+    """A plan, ready to run."""
+
+    def __init__(self, program: Program, scalars: Sequence[TensorType] = ()) -> None:
+        """`scalars` are the types of the last inputs, which are given as Python numbers."""
+        self.plan: Plan = plan(program)
+        self.scalars = scalars
+        self.array_count = len(program.inputs) - len(scalars)
+        self.new = [(v, self.plan.program.type(v)) for kind, v in dict.fromkeys(self.plan.results) if kind == "new"]
+        words = self.array_count + len(self.new)
+        self.format = struct.Struct(f"<{words}q" + "".join(FORMATS[t.dtype.code] for t in scalars))
+        self.row_words = words + len(scalars)
+        self.scalar_words = {self.array_count + k: words + k for k in range(len(scalars))}
+        self.steps = [(kernels.address(s.kernel), s) for s in self.plan.steps]
+        self.entry = _runner()
+        self.idle: list[_Binding] = []
+        position = {v: k for k, (v, _) in enumerate(self.new)}
+        self.donated = tuple(v for kind, v in self.plan.results if kind == "donated")
+        self.results = [
+            (kind == "new", position[v] if kind == "new" else v) for kind, v in self.plan.results
+        ]
+
+    def __call__(self, arrays: Sequence[Buffer], scalars: Sequence[Any] = ()) -> list[Buffer]:
+        """The outputs' buffers; a donated input's buffer comes back as the output's."""
+        binding, found = self.prepare(arrays, scalars)
+        self.entry(binding.header_address)
+        self.idle.append(binding)
+        return found
+
+    def prepare(self, arrays: Sequence[Buffer], scalars: Sequence[Any]) -> tuple[_Binding, list[Buffer]]:
+        """A binding with the arguments in it, and the buffers that `entry` will fill."""
+        try:
+            binding = self.idle.pop()
+        except IndexError:
+            binding = self.bind()
+        new = binding.results
+        k = 0
+        for buffer in new:
+            if sys.getrefcount(buffer) != IN_LIST:
+                new[k] = allocate(self.new[k][1])
+            k += 1
+        addresses = [*[b.address for b in arrays], *[b.address for b in new]]
+        try:
+            self.format.pack_into(binding.row, 0, *addresses, *scalars)
+        except (OverflowError, struct.error):
+            with np.errstate(over="ignore"):  # a number beyond float32 is infinite there, as in NumPy
+                types = [t.dtype for t in self.scalars]
+                fitting = [t.dtype.type(float(x) if t.is_floating else x).item() for t, x in zip(types, scalars)]
+            self.format.pack_into(binding.row, 0, *addresses, *fitting)
+        found = [
+            new[k] if is_new else arrays[k] if k < self.array_count else self._number(k, scalars)
+            for is_new, k in self.results
+        ]
+        return binding, found
+
+    def _number(self, index: int, scalars: Sequence[Any]) -> Buffer:
+        """A Python number that goes out as it came in."""
+        k = index - self.array_count
+        with np.errstate(over="ignore"):
+            return Buffer(np.array([scalars[k]], self.scalars[k].dtype.dtype))
+
+    def bind(self) -> _Binding:
+        p = self.plan
+        arena = np.empty(p.arena + ALIGNMENT, np.uint8)
+        base = arena.ctypes.data + -arena.ctypes.data % ALIGNMENT
+        row = np.zeros(max(self.row_words, 1), np.int64)
+        program = p.program
+        place: dict[int, int] = {}
+        for k in program.inputs:
+            index = program.instructions[k].attributes[0]
+            if index not in self.scalar_words:
+                place[k] = index
+        for k, (value, _) in enumerate(self.new):
+            place[value] = self.array_count + k
+        donated = {
+            root(program, output): index for output, (kind, index) in zip(program.outputs, p.results, strict=True)
+            if kind == "donated"
+        }  # fmt: skip
+        place |= donated
+        fixed = {v: base + offset for v, offset in p.offsets.items()}
+        for k in program.inputs:
+            word = self.scalar_words.get(program.instructions[k].attributes[0])
+            if word is not None:
+                fixed[k] = row.ctypes.data + 8 * word
+        blocks: list[int] = []
+        patches: list[int] = []
+        calls: list[tuple[int, int]] = []
+        for address, step in self.steps:
+            calls.append((address, len(blocks)))
+            scratch = base + p.scratch
+            for argument in step.arguments:
+                if isinstance(argument, Pointer):
+                    if argument.value in place:
+                        patches += [len(blocks), place[argument.value]]
+                        blocks.append(0)
+                    else:
+                        blocks.append(fixed[argument.value])
+                elif isinstance(argument, Scratch):
+                    blocks.append(scratch)
+                    scratch += -(-argument.nbytes // ALIGNMENT) * ALIGNMENT
+                elif isinstance(argument, Native):
+                    blocks.append(blas.address(argument.name))
+                else:
+                    blocks.append(argument)
+        block_array = np.array(blocks or [0], np.int64)
+        patch_array = np.array(patches or [0], np.int64)
+        start = block_array.ctypes.data
+        step_array = np.array([w for address, at in calls for w in (address, start + 8 * at)] or [0], np.int64)
+        header = np.array(
+            [patch_array.ctypes.data, len(patches) // 2, row.ctypes.data, start, step_array.ctypes.data, len(calls)],
+            np.int64,
+        )
+        results = [allocate(type) for _, type in self.new]
+        return _Binding(header, row, results, (arena, block_array, patch_array, step_array))
+
+
+@cache
+def _runner() -> Any:
+    """The compiled loop over a program's kernels; it lets other threads run meanwhile."""
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernels.address(RUNNER))
+
+
+def run(program: Program, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """The program's outputs as new arrays: what `reference.interpret` computes, natively."""
+    buffers = [Buffer(np.array(x, order="C", copy=True).reshape(-1)) for x in inputs]
+    found = Executable(program)(buffers)
+    return [
+        b.array.reshape(program.type(k).shape).copy() for b, k in zip(found, program.outputs, strict=True)
+    ]

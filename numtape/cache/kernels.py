@@ -1,0 +1,108 @@
+"""Kernels by their hash: in memory, on disk, else compiled.
+
+A kernel's key folds in everything its machine code depends on: the source and parameter types, the versions of numba,
+llvmlite and numtape's own code generator, the processor and its features. Numba is imported only when something has to
+be compiled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+from numtape.cache.statistics import COUNTERS
+from numtape.cache.store import Store, default_directory
+from numtape.ir.kernel import Kernel
+
+_lock = threading.RLock()
+_addresses: dict[str, int] = {}
+
+
+def address(kernel: Kernel) -> int:
+    """Where the kernel's entry is, compiling it if nobody has."""
+    key = kernel.key
+    found = _addresses.get(key)
+    if found is not None:
+        return found
+    from numtape.codegen.machine import load
+
+    with _lock:
+        if key in _addresses:
+            return _addresses[key]
+        full = hashlib.sha256(f"{key} {fingerprint()}".encode()).hexdigest()
+        symbol = f"nt_{full}"
+        code = store().get(full)
+        if code is not None:
+            COUNTERS.disk_hits += 1
+        else:
+            started = time.perf_counter()
+            with _uninterrupted():
+                from numtape.codegen.compile import compile_kernel
+
+                code = compile_kernel(kernel, symbol)
+            COUNTERS.compile_seconds += time.perf_counter() - started
+            COUNTERS.compilations += 1
+            store().put(full, code, {"kernel": kernel.name})
+        _addresses[key] = load(code, symbol)
+        return _addresses[key]
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C: an exception at any line would leave Numba unable to compile for good."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if caught:
+            handler(*caught[0])
+
+
+@cache
+def store() -> Store:
+    """The kernels on disk."""
+    return Store(default_directory())
+
+
+@cache
+def fingerprint() -> str:
+    """What machine code depends on beside the kernel."""
+    from numtape.codegen.machine import description
+
+    folder = Path(__file__).parent.parent / "codegen"
+    sources = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        sources.update(path.read_bytes())
+    return f"{version('numba')} {version('llvmlite')} {sources.hexdigest()} {description()}"
+
+
+def forget() -> int:
+    """Drop all kernels, those on disk included; returns how many files there were. Loaded code stays where it is."""
+    with _lock:
+        _addresses.clear()
+        return store().clear()
+
+
+def _after_fork() -> None:
+    """Another thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

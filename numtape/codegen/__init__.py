@@ -1,0 +1,1 @@
+"""Groups to kernel source, and source to machine code."""

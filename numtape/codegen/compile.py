@@ -1,0 +1,148 @@
+"""Kernel source to machine code. This module and those it needs import numba; import it only to compile.
+
+Numba is the front end: it types the source and lowers it to LLVM IR. From there on the IR is optimized once and
+written as an object file by llvmlite, so that what is loaded now and what a later process loads from disk are the
+same bytes. Each object has one symbol to call, `void entry(int64 *block)`: the block holds the kernel's arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+import llvmlite.ir as ir
+import numpy as np
+from numba import types
+from numba.core import compiler
+from numba.core.codegen import JITCPUCodegen
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.cpu_options import FastMathOptions
+from numba.core.registry import cpu_target
+
+from numtape.codegen import intrinsics, native_calls
+from numtape.codegen.machine import target_machine
+from numtape.ir.kernel import Kernel
+
+FASTMATH = {"contract", "nsz"}
+"""Never nnan or ninf, which make isnan undefined; nor arcp, with which x86 makes `1 / sqrt(0)` nan from an estimate;
+reassociation only where a fold asks for it."""
+
+SCALARS = {
+    "f32": types.float32, "f64": types.float64, "i8": types.int8, "i16": types.int16, "i32": types.int32,
+    "i64": types.int64, "u8": types.uint8, "u16": types.uint16, "u32": types.uint32, "u64": types.uint64,
+}  # fmt: skip
+
+CONSTRUCTORS = {
+    "f32": np.float32, "f64": np.float64, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
+    "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64, "boolean": bool,
+    "inf": float("inf"), "nan": float("nan"),
+}  # fmt: skip
+
+
+def compile_kernel(kernel: Kernel, symbol: str) -> bytes:
+    """An object file that defines `symbol`."""
+    module = llvm.parse_assembly(lowered(kernel, symbol))
+    optimize(module)
+    return bytes(target_machine().emit_object(module))
+
+
+def optimized_text(kernel: Kernel, symbol: str = "entry") -> str:
+    """The kernel's LLVM text after optimization: where one looks for vectors."""
+    module = llvm.parse_assembly(lowered(kernel, symbol))
+    optimize(module)
+    return str(module)
+
+
+def optimize(module: Any) -> None:
+    machine = target_machine()
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    module.verify()
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization = tuning.slp_vectorization = True
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+
+
+def lowered(kernel: Kernel, symbol: str) -> str:
+    """LLVM IR text of the kernel and its entry, not optimized."""
+    function = define(kernel, scope())
+    argument_types = tuple(_parameter(p) for p in kernel.parameters)
+    with global_compiler_lock:
+        target = cpu_target.target_context
+        library = _Library(target.codegen(), kernel.name)
+        result = compiler.compile_extra(
+            cpu_target.typing_context, target, function, argument_types, types.void, _flags(), {}, library=library
+        )
+        module = library.create_ir_module("entry")
+        _write_entry(module, symbol, target, result.fndesc, argument_types)
+        library.add_ir_module(module)
+    return _join(library.modules)
+
+
+def define(kernel: Kernel, names: dict[str, Any]) -> Callable[..., Any]:
+    """The kernel's Python function, in a scope that gives its names their meaning."""
+    names = dict(names)
+    exec(compile(kernel.source, f"<kernel {kernel.name}>", "exec"), names)
+    return names["kernel"]  # type: ignore[no-any-return]
+
+
+@cache
+def scope() -> dict[str, Any]:
+    helpers = {name: getattr(m, name) for m in (intrinsics, native_calls) for name in m.__all__}
+    return CONSTRUCTORS | helpers
+
+
+def _parameter(code: str) -> Any:
+    return types.CPointer(SCALARS[code[:-1]]) if code.endswith("*") else SCALARS[code]
+
+
+def _flags() -> Any:
+    flags = compiler.Flags()
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.no_compile = True
+    flags.noalias = True
+    flags.error_model = "numpy"
+    flags.fastmath = FastMathOptions(FASTMATH)
+    return flags
+
+
+class _Library(JITCPUCodegen._library_class):  # type: ignore[misc]
+    """Keeps the IR that Numba hands over, instead of compiling it."""
+
+    def __init__(self, codegen: Any, name: str) -> None:
+        super().__init__(codegen, name)
+        self.modules: list[Any] = []
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        self.modules.append(ir_module)
+
+    def finalize(self) -> None:
+        pass
+
+
+def _write_entry(module: Any, symbol: str, target: Any, fndesc: Any, argument_types: tuple[Any, ...]) -> None:
+    i64 = ir.IntType(64)
+    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [i64.as_pointer()]), symbol)
+    builder = ir.IRBuilder(entry.append_basic_block())
+    arguments = []
+    for k, type in enumerate(argument_types):
+        word = builder.load(builder.gep(entry.args[0], [i64(k)]))
+        pointer = isinstance(type, types.CPointer)
+        arguments.append(builder.inttoptr(word, target.get_value_type(type)) if pointer else word)
+    callee = target.declare_function(module, fndesc)
+    callee.linkage = "external"
+    target.call_conv.call_function(builder, callee, types.void, argument_types, arguments)
+    builder.ret_void()
+
+
+def _join(modules: list[Any]) -> str:
+    first, *rest = [llvm.parse_assembly(str(m)) for m in modules]
+    for other in rest:
+        first.link_in(other)
+    for function in first.functions:
+        # Only the entry is called from outside: the kernel itself can be inlined and dropped.
+        if not function.is_declaration and function.name.startswith("_ZN"):
+            function.linkage = "internal"
+    return str(first)

@@ -1,0 +1,155 @@
+"""Element types and tensor types.
+
+A `DType` names what one element is; a `TensorType` adds the shape. Both are interned: two equal ones are the same
+object, so that they hash and compare at the speed of an identity test. Nothing here holds data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Shape = tuple[int, ...]
+
+
+class DType:
+    """What one element of a tensor is.
+
+    Compares equal to the NumPy dtype, scalar type or name that means the same, and NumPy takes it as a dtype.
+
+    >>> import numtape as nt
+    >>> nt.float32 == np.float32, nt.float32 == "float32", nt.float32.is_floating
+    (True, True, True)
+    >>> np.zeros(2, nt.float64).dtype
+    dtype('float64')
+    """
+
+    __slots__ = ("code", "dtype", "is_bool", "is_floating", "is_integer", "itemsize", "name")
+
+    def __init__(self, name: str, code: str) -> None:
+        self.name = name
+        self.code = code
+        self.dtype = np.dtype(name)
+        self.itemsize = self.dtype.itemsize
+        self.is_floating = self.dtype.kind == "f"
+        self.is_integer = self.dtype.kind in "iu"
+        self.is_bool = self.dtype.kind == "b"
+
+    @property
+    def as_numpy_dtype(self) -> type[np.generic]:
+        """The NumPy scalar type, as TensorFlow names it."""
+        return self.dtype.type
+
+    @property
+    def min(self) -> Any:
+        """The least finite value."""
+        return np.finfo(self.dtype).min if self.is_floating else np.iinfo(self.dtype).min
+
+    @property
+    def max(self) -> Any:
+        """The greatest finite value."""
+        return np.finfo(self.dtype).max if self.is_floating else np.iinfo(self.dtype).max
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, DType):
+            return self is other
+        try:
+            return bool(self.dtype == np.dtype(other))  # type: ignore[call-overload]
+        except TypeError:
+            return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.dtype)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_dtype, (self.name,)
+
+    def __str__(self) -> str:
+        return f"<dtype: '{self.name}'>"
+
+    def __repr__(self) -> str:
+        return f"nt.{self.name}"
+
+
+float32, float64 = DType("float32", "f32"), DType("float64", "f64")
+int8, int16, int32, int64 = (DType(f"int{n}", f"i{n}") for n in (8, 16, 32, 64))
+uint8, uint16, uint32, uint64 = (DType(f"uint{n}", f"u{n}") for n in (8, 16, 32, 64))
+bool_ = DType("bool", "b1")
+
+ALL = (float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64, bool_)
+BY_CODE = {dtype.code: dtype for dtype in ALL}
+_by_numpy = {dtype.dtype: dtype for dtype in ALL}
+
+
+def as_dtype(value: Any) -> DType:
+    """The `DType` meant by a DType, a NumPy dtype, a scalar type or a name.
+
+    Raises TypeError for what no tensor can hold.
+
+    >>> as_dtype("float32"), as_dtype(np.int64), as_dtype(float)
+    (nt.float32, nt.int64, nt.float32)
+    """
+    if isinstance(value, DType):
+        return value
+    if value is float:
+        return float32
+    if value is int:
+        return int32
+    try:
+        return _by_numpy[np.dtype(value)]
+    except (KeyError, TypeError):
+        names = ", ".join(dtype.name for dtype in ALL)
+        raise TypeError(f"{value!r} is not an element type of tensors; choose one of {names}") from None
+
+
+class TensorType:
+    """Element type and shape of a tensor; make one with `tensor_type`."""
+
+    __slots__ = ("dtype", "nbytes", "rank", "shape", "size")
+
+    def __init__(self, dtype: DType, shape: Shape) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.rank = len(shape)
+        size = 1
+        for extent in shape:
+            size *= extent
+        self.size = size
+        self.nbytes = size * dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype.code}[{','.join(map(str, self.shape))}]"
+
+    __repr__ = __str__
+
+
+_types: dict[tuple[DType, Shape], TensorType] = {}
+
+
+def tensor_type(dtype: DType, shape: Shape) -> TensorType:
+    """The one `TensorType` of this dtype and shape."""
+    key = (dtype, shape)
+    found = _types.get(key)
+    if found is None:
+        found = _types.setdefault(key, TensorType(dtype, shape))
+    return found
+
+
+def type_of(array: npt.NDArray[Any]) -> TensorType:
+    """The `TensorType` of a NumPy array; TypeError if its elements are not a tensor's."""
+    dtype = _by_numpy.get(array.dtype)
+    return tensor_type(dtype if dtype is not None else as_dtype(array.dtype), array.shape)
+
+
+def parse_type(text: str) -> TensorType:
+    """Read back what `str(tensor_type)` wrote.
+
+    >>> parse_type("f32[2,3]")
+    f32[2,3]
+    """
+    code, bracket, extents = text.partition("[")
+    if code not in BY_CODE or not bracket or not extents.endswith("]"):
+        raise ValueError(f"not a tensor type: {text!r}; expected something like f32[2,3]")
+    return tensor_type(BY_CODE[code], tuple(int(n) for n in extents[:-1].split(",") if n))

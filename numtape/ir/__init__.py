@@ -1,0 +1,1 @@
+"""The linear program: values, instructions, op records, their text form and their verifier."""

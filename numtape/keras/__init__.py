@@ -1,0 +1,5 @@
+"""What Keras users look for under `keras`."""
+
+from numtape.keras import optimizers
+
+__all__ = ["optimizers"]

@@ -1,0 +1,462 @@
+"""Optimizers: rules that turn gradients into new values of Variables, written with ops that fuse into the step.
+
+One call of `apply_gradients` is one recorded entry for all Variables of a dtype. The hyperparameters are run-time
+numbers: changing the learning rate compiles and records nothing new. The rules and their defaults are those of Keras.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from numtape.dtypes import DType
+from numtape.ir.op import Kind, Op
+from numtape.ops.elementwise import convert, maximum, minimum, pow_, sqrt
+from numtape.ops.movement import reshape_to
+from numtape.ops.reduction import sum_
+from numtape.tape.gradient_tape import GradientTape
+from numtape.tape.pack import Pack
+from numtape.tape.tensor import Tensor
+from numtape.tape.trace import as_tensor, assign
+from numtape.tape.variable import PackedVariable, Variable
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
+
+Number = Any
+"""A Python number for users, a `Value` of rank 0 in a rule."""
+
+
+class Optimizer:
+    """What all optimizers share: the learning rate, decay of weights, and clipping of gradients.
+
+    `learning_rate` is a finite number from 0, a scalar Variable, or a function of the step's number that returns one;
+    it may be assigned at any time. `weight_decay` shrinks each Variable by that part times the learning rate before a
+    step. At most one of `clipnorm` (the norm of each gradient), `global_clipnorm` (the norm of all together) and
+    `clipvalue` (each element) bounds the gradients.
+    """
+
+    slots: tuple[str, ...] = ()
+    """Names of what is kept for each Variable."""
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.name = name or type(self).__name__
+        self.learning_rate = learning_rate
+        self.weight_decay = None if weight_decay is None else check(self.name, "weight_decay", weight_decay)
+        limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        given = {key: check(self.name, key, limit) for key, limit in limits.items() if limit is not None}
+        if len(given) > 1:
+            raise ValueError(f"{self.name}: only one of {', '.join(given)} can bound the gradients")
+        self._clip: str = next(iter(given), "")
+        self._limit: float = given.get(self._clip, 0.0)
+        self._pack = Pack()
+        """The step counter, then the slots of each Variable."""
+        self.iterations = PackedVariable(self._pack, np.int64(0), "iterations")
+        self._slots: dict[int, tuple[Variable, list[PackedVariable]]] = {}
+        """For each Variable itself and its slots."""
+        self._groups: dict[tuple[int, ...], list[_Group]] = {}
+        self._op = _update_op(type(self))
+
+    @property
+    def learning_rate(self) -> Any:
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: Any) -> None:
+        if not callable(rate):
+            check(self.name, "learning_rate", rate)
+        self._learning_rate = rate
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The optimizer's own state: the step counter, then the slots of each Variable."""
+        return [self.iterations, *(slot for _, slots in self._slots.values() for slot in slots)]
+
+    def build(self, var_list: Iterable[Variable]) -> None:
+        """Create the slots of Variables, which the first `apply_gradients` otherwise does."""
+        for variable in var_list:
+            if id(variable) not in self._slots:
+                start = np.zeros(variable.shape, variable.dtype.dtype)
+                slots = [PackedVariable(self._pack, start, f"{variable._name}/{slot}") for slot in self.slots]
+                self._slots[id(variable)] = (variable, slots)
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
+        """Change each Variable by its gradient; returns the step counter.
+
+        Pairs whose gradient is None are left out with a warning; ValueError if all are. TypeError or ValueError if a
+        gradient has another dtype or shape than its Variable: then nothing is changed.
+
+        >>> import numtape as nt
+        >>> x = nt.Variable(1.0)
+        >>> optimizer = nt.keras.optimizers.SGD(0.1)
+        >>> with nt.GradientTape() as tape:
+        ...     loss = x * x
+        >>> optimizer.apply_gradients([(tape.gradient(loss, x), x)])
+        <nt.Variable 'iterations:0' shape=() dtype=int64, numpy=1>
+        >>> x.numpy()
+        np.float32(0.8)
+        """
+        pairs = list(grads_and_vars)
+        if not _usual(pairs):
+            pairs = self._checked(pairs)
+        groups = self._groups.get(key := tuple([id(variable) for _, variable in pairs]))
+        if groups is None:
+            groups = self._groups[key] = self._grouped([variable for _, variable in pairs])
+        numbers = [self._rate(), *self._numbers()]
+        if self.weight_decay is not None:
+            numbers.append(self.weight_decay)
+        if self._clip:
+            numbers.append(self._limit)
+        options = self._options(), self.weight_decay is not None, self._clip
+        for group in groups:
+            gradients = [pairs[k][0] for k in group.members]
+            attributes = (len(gradients), len(numbers), *group.places, *options)
+            assign(group.variables, self._op, gradients + numbers, (), attributes, pack=self._pack)
+        return self.iterations
+
+    def minimize(self, loss: Any, var_list: Sequence[Variable], tape: Any = None) -> Variable:
+        """Compute gradients and apply them: `loss` is a function, or a tensor recorded on `tape`.
+
+        >>> import numtape as nt
+        >>> x = nt.Variable(1.0)
+        >>> _ = nt.keras.optimizers.SGD(0.25).minimize(lambda: x * x, [x])
+        >>> x.numpy()
+        np.float32(0.5)
+        """
+        if callable(loss):
+            with GradientTape() as tape:
+                loss = loss()
+        elif tape is None:
+            raise ValueError("minimize needs the tape on which the loss was recorded, or a function that computes it")
+        return self.apply_gradients(zip(tape.gradient(loss, var_list), var_list, strict=True))
+
+    # ---- what a rule says ------------------------------------------------------------------------------------------
+
+    def _numbers(self) -> tuple[Number, ...]:
+        """Hyperparameters after the learning rate, as the rule takes them."""
+        return ()
+
+    def _options(self) -> tuple[Any, ...]:
+        """What changes the rule's ops, as the rule takes it."""
+        return ()
+
+    @staticmethod
+    def _rule(
+        g: Any, w: Any, slots: Sequence[Any], rate: Any, step: Any, numbers: Sequence[Any], options: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """The new value and the new slots of one Variable; `step` counts from 1, as a float."""
+        raise NotImplementedError
+
+    # ---- how it is recorded ----------------------------------------------------------------------------------------
+
+    def _checked(self, pairs: list[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
+        for pair in pairs:
+            if not isinstance(pair, tuple | list) or len(pair) != 2:  # type: ignore[redundant-expr]
+                raise TypeError(f"{self.name}: apply_gradients takes pairs (gradient, Variable), not {pair!r:.60}")
+            if not isinstance(pair[1], Variable):
+                raise TypeError(f"{self.name}: a gradient is applied to a Variable, not {type(pair[1]).__name__}")
+        kept = []
+        for g, variable in pairs:
+            if g is None:
+                continue
+            gradient = g if type(g) is Tensor else as_tensor(g, variable.dtype)
+            if gradient._type is not variable._type:
+                kind = ValueError if gradient.shape != variable.shape else TypeError
+                raise kind(
+                    f"{self.name}: the gradient is {gradient._type}, but {variable.name} is {variable._type}; "
+                    "check the order of the pairs"
+                )
+            kept.append((gradient, variable))
+        if len(kept) < len(pairs) or not pairs:
+            missing = ", ".join(variable.name for g, variable in pairs if g is None)
+            if not kept:
+                raise ValueError(f"{self.name}: no gradients provided for any variable: {missing or 'no pairs given'}")
+            warnings.warn(f"{self.name}: no gradient for {missing}; they stay as they are", stacklevel=3)
+        return kept
+
+    def _rate(self) -> Any:
+        rate = self._learning_rate
+        if callable(rate):
+            rate = rate(self.iterations)
+        if type(rate) is float:
+            if not 0.0 <= rate < math.inf:
+                check(self.name, "learning_rate", rate)
+        elif not isinstance(rate, Tensor | Variable):
+            rate = check(self.name, "learning_rate", rate)
+        return rate
+
+    def _grouped(self, variables: list[Variable]) -> list[_Group]:
+        """What is assigned at once: Variables of one dtype. The last group also counts the step."""
+        if not variables:
+            raise ValueError(f"{self.name}: no gradients provided for any variable: no pairs given")
+        self.build(variables)
+        by_dtype: dict[DType, list[int]] = {}
+        for k, variable in enumerate(variables):
+            by_dtype.setdefault(variable.dtype, []).append(k)
+        groups: list[_Group] = []
+        for members in by_dtype.values():
+            own = [variables[k] for k in members]
+            numbers = tuple(slot._number for variable in own for slot in self._slots[id(variable)][1])
+            groups.append(_Group(members, own, (numbers, len(groups) == len(by_dtype) - 1)))
+        return groups
+
+    def __repr__(self) -> str:
+        return f"<nt.keras.optimizers.{type(self).__name__}: learning_rate={self._learning_rate!r}>"
+
+
+def _usual(pairs: list[Any]) -> bool:
+    """Whether all pairs are a tensor and a Variable of one type, so that nothing else needs a look."""
+    for pair in pairs:
+        if len(pair) != 2:
+            return False
+        g, variable = pair
+        if type(g) is not Tensor or type(variable) is not Variable or g._type is not variable._type:
+            return False
+    return True
+
+
+@dataclass(slots=True)
+class _Group:
+    """Pairs, by number, that one assignment handles; `places`: the pack's numbers, and whether it counts the step."""
+
+    members: list[int]
+    variables: list[Variable]
+    places: tuple[tuple[int, ...], bool]
+
+
+_ops: dict[type[Optimizer], Op] = {}
+
+
+def _update_op(kind: type[Optimizer]) -> Op:
+    """The op of an optimizer's update, for any number of Variables."""
+    found = _ops.get(kind)
+    if found is None:
+        expand: Callable[..., Any] = lambda values, attributes: _expand(kind, values, *attributes)
+        found = _ops[kind] = Op(kind.__name__, Kind.COMPOSITE, ("operands",), expand=expand, groups=("T",))
+    return found
+
+
+def _expand(
+    kind: type[Optimizer], values: Sequence[Any], count: int, number_count: int, places: tuple[int, ...], counts: bool,
+    options: tuple[Any, ...], decays: bool, clip: str,
+) -> list[Any]:  # fmt: skip
+    """Operands: gradients, numbers, Variables, and the optimizer's pack."""
+    gradients = list(values[:count])
+    rate, *numbers = values[count : count + number_count]
+    limit = numbers.pop() if clip else None
+    decay = numbers.pop() if decays else None
+    variables, packed = values[count + number_count : 2 * count + number_count], list(values[2 * count + number_count :])
+    each = len(places) // count
+    step = convert(packed[0] + 1, rate.dtype)
+    news = []
+    for k, (g, w) in enumerate(zip(_clipped(gradients, clip, limit), variables, strict=True)):
+        own = places[k * each : (k + 1) * each]
+        shrunk = w - w * decay * rate if decays else w
+        new, *slots = kind._rule(g, shrunk, [packed[n] for n in own], rate, step, numbers, options)
+        news.append(new)
+        for n, slot in zip(own, slots, strict=True):
+            packed[n] = slot
+    if counts:
+        packed[0] = packed[0] + 1
+    return [*news, *packed]
+
+
+def _clipped(gradients: list[Any], clip: str, limit: Any) -> list[Any]:
+    if clip == "clipvalue":
+        return [minimum(maximum(g, -limit), limit) for g in gradients]
+    if not clip:
+        return gradients
+    squares = [reshape_to(sum_(g * g, tuple(range(g.rank))), ()) for g in gradients]
+    if clip == "global_clipnorm":
+        total: Any = squares[0]
+        for s in squares[1:]:
+            total = total + s
+        squares = [total] * len(gradients)
+    # Gradients within the limit stay bit for bit what they are: the factor is then exactly 1.
+    return [g * (limit / maximum(sqrt(s), limit)) for g, s in zip(gradients, squares, strict=True)]
+
+
+def check(name: str, option: str, number: Any) -> Any:
+    """The number, if it is finite and not negative; tensors and Variables pass."""
+    if isinstance(number, Tensor | Variable):
+        return number
+    if isinstance(number, bool) or not isinstance(number, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}: {option} is a number, got {number!r}")
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name}: {option} must be finite and not negative, got {number}")
+    return float(number)
+
+
+def fraction(name: str, option: str, number: Any) -> float:
+    """The number, if it is from 0 to below 1."""
+    found = float(check(name, option, number))
+    if found >= 1:
+        raise ValueError(f"{name}: {option} must be at least 0 and below 1, got {number}")
+    return found
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum if asked for.
+
+    With `momentum` m and rate r: velocity = m * velocity - r * g, and w + velocity; with `nesterov`
+    w + m * velocity - r * g (Sutskever et al. 2013).
+
+    >>> import numtape as nt
+    >>> nt.keras.optimizers.SGD(0.1, momentum=0.9)
+    <nt.keras.optimizers.SGD: learning_rate=0.1>
+    """
+
+    def __init__(
+        self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.momentum = check(self.name, "momentum", momentum)
+        if self.momentum > 1:
+            raise ValueError(f"{self.name}: momentum must be from 0 to 1, got {momentum}")
+        self.nesterov = bool(nesterov)
+        self.slots = ("momentum",) if self.momentum else ()
+
+    def _numbers(self) -> tuple[Number, ...]:
+        return (self.momentum,)
+
+    def _options(self) -> tuple[Any, ...]:
+        return (self.nesterov,)
+
+    @staticmethod
+    def _rule(
+        g: Any, w: Any, slots: Sequence[Any], rate: Any, step: Any, numbers: Sequence[Any], options: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        if not slots:
+            return (w - rate * g,)
+        (momentum,), (nesterov,) = numbers, options
+        velocity = momentum * slots[0] - rate * g
+        return (w + momentum * velocity - rate * g if nesterov else w + velocity), velocity
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015): running means of gradients and of their squares, corrected for their start.
+
+    The correction is in the learning rate, and `epsilon` is added after it, as in section 2 of the paper.
+    `amsgrad` divides by the largest second moment so far (Reddi et al. 2018).
+
+    >>> import numtape as nt
+    >>> x = nt.Variable(1.0)
+    >>> _ = nt.keras.optimizers.Adam(0.1).apply_gradients([(nt.constant(3.0), x)])
+    >>> x.numpy().round(3)
+    np.float32(0.9)
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.beta_1 = fraction(self.name, "beta_1", beta_1)
+        self.beta_2 = fraction(self.name, "beta_2", beta_2)
+        self.epsilon = check(self.name, "epsilon", epsilon)
+        self.amsgrad = bool(amsgrad)
+        self.slots = ("m", "v", "v_hat") if self.amsgrad else ("m", "v")
+
+    def _numbers(self) -> tuple[Number, ...]:
+        return self.beta_1, self.beta_2, self.epsilon
+
+    @staticmethod
+    def _rule(
+        g: Any, w: Any, slots: Sequence[Any], rate: Any, step: Any, numbers: Sequence[Any], options: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        beta_1, beta_2, epsilon = numbers
+        m, v, *largest = slots
+        m = m + (g - m) * (1 - beta_1)
+        v = v + (g * g - v) * (1 - beta_2)
+        largest = [maximum(largest[0], v)] if largest else []
+        corrected = rate * (sqrt(1 - pow_(beta_2, step)) / (1 - pow_(beta_1, step)))
+        return w - m * corrected / (sqrt(largest[0] if largest else v) + epsilon), m, v, *largest
+
+
+class AdamW(Adam):
+    """Adam with weights that decay apart from the gradient (Loshchilov and Hutter, 2019).
+
+    >>> import numtape as nt
+    >>> nt.keras.optimizers.AdamW(weight_decay=0.01).weight_decay
+    0.01
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **options)
+
+
+class RMSprop(Optimizer):
+    """Gradients divided by the root of a running mean of their squares (Hinton, 2012).
+
+    `rho` is the mean's decay; `centered` subtracts the square of the gradients' mean; `momentum` as for SGD.
+
+    >>> import numtape as nt
+    >>> x = nt.Variable(1.0)
+    >>> _ = nt.keras.optimizers.RMSprop(0.1).apply_gradients([(nt.constant(3.0), x)])
+    >>> x.numpy().round(4)
+    np.float32(0.6838)
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.rho = fraction(self.name, "rho", rho)
+        self.momentum = check(self.name, "momentum", momentum)
+        self.epsilon = check(self.name, "epsilon", epsilon)
+        self.centered = bool(centered)
+        kept = {"velocity": True, "momentum": bool(self.momentum), "average_gradient": self.centered}
+        self.slots = tuple(name for name, wanted in kept.items() if wanted)
+
+    def _numbers(self) -> tuple[Number, ...]:
+        return self.rho, self.momentum, self.epsilon
+
+    def _options(self) -> tuple[Any, ...]:
+        return self.slots
+
+    @staticmethod
+    def _rule(
+        g: Any, w: Any, slots: Sequence[Any], rate: Any, step: Any, numbers: Sequence[Any], options: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        rho, momentum, epsilon = numbers
+        kept = dict(zip(options, slots, strict=True))
+        kept["velocity"] = velocity = kept["velocity"] * rho + g * g * (1 - rho)
+        if "average_gradient" in kept:
+            kept["average_gradient"] = mean = kept["average_gradient"] * rho + g * (1 - rho)
+            velocity = velocity - mean * mean
+        change = rate * g / sqrt(velocity + epsilon)
+        if "momentum" in kept:
+            kept["momentum"] = change = momentum * kept["momentum"] + change
+        return (w - change, *kept.values())

@@ -1,0 +1,41 @@
+"""The op records, a file for each family; importing this package fills the registry."""
+
+from numtape.ops import (
+    activation,
+    contraction,
+    creation,
+    diagonal,
+    einsum,
+    elementwise,
+    gather,
+    indexing,
+    linalg,
+    movement,
+    nn,
+    random,
+    rearrange,
+    reduction,
+    scan,
+    sort,
+    transcendental,
+)
+
+__all__ = [
+    "activation",
+    "contraction",
+    "creation",
+    "diagonal",
+    "einsum",
+    "elementwise",
+    "gather",
+    "indexing",
+    "linalg",
+    "movement",
+    "nn",
+    "random",
+    "rearrange",
+    "reduction",
+    "scan",
+    "sort",
+    "transcendental",
+]

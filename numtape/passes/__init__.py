@@ -1,0 +1,1 @@
+"""Program to program: differentiate, simplify, fuse, plan."""

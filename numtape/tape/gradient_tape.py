@@ -1,0 +1,413 @@
+"""`GradientTape`: which part of a trace is recorded, what is watched, and gradients of it.
+
+A tape holds no operations: it remembers ranges of its trace's instructions, and which slots are watched from where.
+A gradient is recorded like any op: its instructions are derived once for each distinct path and appended to the trace,
+so that an outer tape can differentiate them again.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from numtape import nest
+from numtape.dtypes import TensorType
+from numtape.ir.program import Builder, Value
+from numtape.passes.differentiate import differentiate
+from numtape.tape.tensor import Tensor, from_numpy
+from numtape.tape.trace import STATE, Trace, as_tensor
+from numtape.tape.variable import Variable
+
+_logger = logging.getLogger("numtape")
+_warnings_left = 5
+
+
+class UnconnectedGradients(enum.Enum):
+    """What a gradient is where no path leads from the target to the source.
+
+    >>> import numtape as nt
+    >>> nt.UnconnectedGradients("zero")
+    <UnconnectedGradients.ZERO: 'zero'>
+    """
+
+    NONE = "none"
+    ZERO = "zero"
+
+
+class GradientTape:
+    """Record operations, and compute gradients of what they gave.
+
+    With `persistent` any number of gradients, else one. Trainable Variables are watched when they are read, unless
+    `watch_accessed_variables` is False; tensors by `watch`.
+
+    >>> import numtape as nt
+    >>> x = nt.Variable(3.0)
+    >>> with nt.GradientTape() as tape:
+    ...     y = x**2
+    >>> tape.gradient(y, x).numpy()
+    np.float32(6.0)
+    """
+
+    # What holds before anything is recorded stands here, since tapes are made in every step.
+    _trace: Trace | None = None
+    _active = False
+    _spent = False
+    _start = 0
+    _ranges: tuple[int, ...] = ()
+    """Half-open ranges of instructions, one after another: start, stop, start, stop, ..."""
+
+    def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
+        self._persistent = persistent
+        self._watch_accessed = watch_accessed_variables
+        self._variables: dict[int, Variable] = {}
+        self._reads: dict[int, tuple[int, ...]] = {}
+        """For each watched Variable: from which instruction on, then the slots that its reads gave."""
+        self._watched: list[tuple[Tensor, int]] = []
+
+    def _forget(self) -> None:
+        self._variables = {}
+        self._reads = {}
+        self._watched = []
+        self._ranges = ()
+
+    # ---- recording -------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> GradientTape:
+        if self._active:
+            raise ValueError("the tape is recording already; leave its block before entering it again")
+        state = STATE
+        tapes = state.tapes
+        trace = state.trace
+        if self._trace is None:
+            if (trace.assigned or trace.packs or trace.holders) and not tapes:
+                trace = state.step_boundary()
+            self._trace = trace
+            trace.holders += 1
+            if self._spent:
+                self._spent = False
+                self._forget()
+        elif self._trace is not trace:
+            trace = self._bring(self._trace)
+            if trace is not self._trace:
+                self._trace.holders -= 1
+                trace.holders += 1
+                self._trace = trace
+                state.resume(trace)
+        self._active = True
+        self._start = trace.node.length
+        tapes += [self]  # not append: an interrupt would show up behind the call, and nobody would leave the tape
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._active:
+            self._pause()
+
+    def _pause(self) -> None:
+        self._active = False
+        tapes = STATE.tapes
+        if tapes and tapes[-1] is self:
+            tapes.pop()
+        else:
+            tapes[:] = [tape for tape in tapes if tape is not self]
+        if self._trace is not None:
+            self._ranges = (*self._ranges, self._start, self._trace.node.length)
+
+    @contextmanager
+    def stop_recording(self) -> Iterator[None]:
+        """Leave out of the record what runs in this block; RuntimeError unless the tape is recording.
+
+        >>> import numtape as nt
+        >>> x = nt.Variable(3.0)
+        >>> with nt.GradientTape() as tape:
+        ...     y = x * x
+        ...     with tape.stop_recording():
+        ...         norm = y * x
+        >>> tape.gradient(y + norm, x) is None
+        True
+        """
+        if not self._active:
+            raise RuntimeError("the tape is not recording, so recording cannot be stopped")
+        self._pause()
+        try:
+            yield
+        finally:
+            self.__enter__()
+
+    def reset(self) -> None:
+        """Forget everything recorded and watched so far; ValueError outside of the tape's block."""
+        if not self._active:
+            raise ValueError("reset is for a tape that is recording; call it within the tape's block")
+        assert self._trace is not None
+        self._forget()
+        self._start = self._trace.node.length
+
+    def watch(self, tensor: Any) -> None:
+        """Follow tensors or Variables, in any nesting, from here on.
+
+        ValueError for anything else. Integer and bool tensors carry no gradient, and are only warned about.
+
+        >>> import numtape as nt
+        >>> x = nt.constant(3.0)
+        >>> with nt.GradientTape() as tape:
+        ...     tape.watch(x)
+        ...     y = x * x
+        >>> tape.gradient(y, x).numpy()
+        np.float32(6.0)
+        """
+        leaves = nest.flatten(tensor)
+        for leaf in leaves:
+            if not isinstance(leaf, Tensor | Variable):
+                raise ValueError(
+                    f"only tensors and Variables are watched, not {type(leaf).__name__}; make it one with nt.constant"
+                )
+        for leaf in leaves:
+            _check_floating(leaf, "watched")
+            if isinstance(leaf, Variable):
+                if id(leaf) not in self._reads:
+                    self._variables[id(leaf)] = leaf
+                    self._reads[id(leaf)] = (self._trace.node.length if self._trace else 0,)
+            else:
+                self._watched.append((leaf, self._trace.node.length if self._trace else 0))
+
+    def watched_variables(self) -> tuple[Variable, ...]:
+        """The Variables that are watched, in the order of their construction."""
+        return tuple(sorted(self._variables.values(), key=lambda variable: variable._order))
+
+    def _note_read(self, variable: Variable, slot: int, now: int) -> None:
+        """A Variable was read, before instruction `now`."""
+        key = id(variable)
+        entry = self._reads.get(key)
+        if entry is None:
+            if variable._trainable and self._watch_accessed:
+                self._variables[key] = variable
+                self._reads[key] = (now, slot)
+        elif slot not in entry[1:]:
+            self._reads[key] = (*entry, slot)
+
+    def _forget_reads(self, end: int) -> None:
+        """A call failed: the slots from `end` on that its reads gave will be others'."""
+        for key, (start, *slots) in self._reads.items():
+            self._reads[key] = (start, *[slot for slot in slots if slot < end])
+
+    # ---- gradients -------------------------------------------------------------------------------------------------
+
+    def gradient(
+        self,
+        target: Any,
+        sources: Any,
+        output_gradients: Any = None,
+        unconnected_gradients: Any = UnconnectedGradients.NONE,
+    ) -> Any:
+        """The gradient of the sum of all elements of the target with respect to each source.
+
+        Target and sources are tensors or Variables in any nesting of lists, tuples and dicts; the result has the
+        nesting of the sources, and each gradient its source's shape and dtype. `output_gradients` weighs the elements
+        of the target, one tensor of its shape (or None, for ones) for each. Where no path leads from target to source
+        the gradient is None, or zeros with `UnconnectedGradients.ZERO`.
+
+        RuntimeError if the tape is not persistent and has been used; TypeError for what is no tensor; ValueError for
+        weights of another shape; LookupError if an op on the path has no gradient rule.
+
+        >>> import numtape as nt
+        >>> x, y = nt.Variable(2.0), nt.Variable([1.0, 2.0])
+        >>> with nt.GradientTape() as tape:
+        ...     z = x * y
+        >>> tape.gradient(z, {"x": x, "y": y})["y"].numpy()
+        array([2., 2.], dtype=float32)
+        """
+        if self._spent:
+            raise RuntimeError(
+                "a tape that is not persistent gives one set of gradients, and has given it; "
+                "use nt.GradientTape(persistent=True)"
+            )
+        unconnected = _unconnected(unconnected_gradients)
+        state = STATE
+        if self._active and not self._persistent:
+            self._pause()
+        targets = _leaves(target, "target")
+        flat = _leaves(sources, "source")
+        seeds = None if output_gradients is None else _seeds(output_gradients, targets)
+        trace = self._trace
+        if trace is None:
+            found: list[Any] = [_of_itself(source, targets, seeds) for source in flat]
+        else:
+            if trace is not state.trace:
+                trace = self._bring(trace)
+            found = self._record(trace, targets, flat, seeds)
+        if unconnected is UnconnectedGradients.ZERO:
+            found = [_zeros(s) if g is None else g for g, s in zip(found, flat, strict=True)]
+        if not self._persistent:
+            self._release()
+        kind = type(sources)
+        if kind is Variable or kind is Tensor:
+            return found[0]
+        if kind is list and not any(map(nest.is_nested, sources)):
+            return found
+        return nest.pack_sequence_as(sources, found)
+
+    def _bring(self, trace: Trace) -> Trace:
+        """Go on recording on the tape's own trace, or on a copy if another thread does."""
+        state = STATE
+        if trace.owner != state.trace.owner:
+            return trace.fork()
+        if state.tapes:
+            raise ValueError(
+                "an earlier tape is used within the block of a later one, whose record does not reach back to it; "
+                "use it before or after that block, or enter it within"
+            )
+        state.resume(trace)
+        return trace
+
+    def _record(self, trace: Trace, targets: list[Any], sources: list[Any], seeds: list[Any] | None) -> list[Any]:
+        try:
+            reads = self._reads
+            outputs = [t if type(t) is Tensor else t._value for t in targets]
+            weights = [s for s in seeds if s is not None] if seeds else []
+            words = trace.key(_GRADIENT, outputs + weights if weights else outputs, [], ())
+            own = {id(t) for t in targets}
+            groups = []
+            for source in sources:
+                if isinstance(source, Variable):
+                    slots = reads.get(id(source), _UNREAD)[1:]
+                    slot = trace.slot(source._value) if id(source) in own else None
+                    groups.append(slots if slot is None or slot in slots else (*slots, slot))
+                else:
+                    slot = trace.slot(source)
+                    groups.append(() if slot is None else (slot,))
+            ranges = (*self._ranges, self._start, trace.node.length) if self._active else self._ranges
+            watched = [(start, slot) for t, start in self._watched if (slot := trace.slot(t)) is not None]
+            pattern = tuple([s is not None for s in seeds]) if seeds else len(outputs)
+            key = (_GRADIENT, pattern, ranges, tuple(groups), tuple(reads.values()), tuple(watched), words)
+            node = trace.node.edges.get(key)
+            if node is None:
+
+                def grow(builder: Builder, values: list[Value]) -> list[Value | None]:
+                    given = iter(values[len(outputs) :])
+                    has_weight = [s is not None for s in seeds] if seeds else [False] * len(outputs)
+                    starts: dict[int, int] = {}
+                    for start, *slots in [*reads.values(), *watched]:
+                        for slot in slots:
+                            starts[slot] = min(start, starts.get(slot, start))
+                    return differentiate(
+                        builder,
+                        [v.index for v in values[: len(outputs)]],
+                        groups,
+                        [next(given) if has else None for has in has_weight],
+                        [(ranges[k], ranges[k + 1]) for k in range(0, len(ranges), 2)],
+                        starts,
+                    )
+
+                node = trace.extend(key, None, words, [f"operand{k}" for k in range(len(words))], grow)
+        except BaseException:
+            trace.retract()
+            raise
+        trace.node = node
+        trace.next_slot = node.length
+        return [None if at is None else trace.result(at) for at in node.results]
+
+    def _release(self) -> None:
+        """Give up the record."""
+        self._spent = True
+        trace = self._trace
+        if trace is not None:
+            self._trace = None
+            trace.holders -= 1
+            self._watched = []
+
+    def __del__(self) -> None:
+        trace = self._trace
+        if trace is not None:
+            trace.holders -= 1
+            trace.let_go()
+
+    def __repr__(self) -> str:
+        state = "recording" if self._active else "used" if self._spent else "ready"
+        kind = "persistent" if self._persistent else "for one gradient"
+        return f"<nt.GradientTape: {kind}, {state}, {len(self._variables)} Variables watched>"
+
+
+class _Gradient:
+    """Stands in keys, and in errors, where an op would."""
+
+    name = "gradient"
+    groups = ("T",)
+
+
+_GRADIENT: Any = _Gradient()
+_UNREAD = (0,)
+
+
+def _leaves(structure: Any, role: str) -> list[Any]:
+    kind = type(structure)
+    if kind is Tensor or kind is Variable:
+        leaves = [structure]
+    else:
+        leaves = list(structure) if kind is list else nest.flatten(structure)
+    for leaf in leaves:
+        kind = type(leaf)
+        if (kind is Tensor or kind is Variable) and leaf._type.dtype.is_floating:
+            continue
+        if nest.is_nested(leaf):
+            return _leaves(tuple(structure), role)
+        if not isinstance(leaf, Tensor | Variable):
+            hint = "; a tape follows tensors, so convert it before the computation" if role == "source" else ""
+            raise TypeError(f"the {role} of a gradient is a tensor or Variable, not {type(leaf).__name__}{hint}")
+        _check_floating(leaf, role, " when calling GradientTape.gradient")
+    return leaves
+
+
+def _check_floating(leaf: Any, role: str, when: str = "") -> None:
+    global _warnings_left
+    if not leaf.dtype.is_floating and _warnings_left > 0:
+        _warnings_left -= 1
+        _logger.warning(
+            "The dtype of the %s tensor must be floating (e.g. nt.float32)%s, got nt.%s", role, when, leaf.dtype.name
+        )
+
+
+def _seeds(output_gradients: Any, targets: list[Any]) -> list[Any]:
+    given = nest.flatten(output_gradients)
+    if len(targets) == 1 and not (len(given) == 1 and _is_tensor(given[0])):
+        given = [output_gradients]  # numbers, in lists or not
+    if len(given) != len(targets):
+        raise ValueError(f"{len(given)} output_gradients were given for {len(targets)} targets")
+    seeds = []
+    for weight, target in zip(given, targets, strict=True):
+        if isinstance(weight, Variable):
+            weight = weight.value()  # as any other read
+        seed = None if weight is None else as_tensor(weight, target.dtype)
+        if seed is not None and seed._type is not target._type:
+            raise ValueError(f"output_gradients: {seed._type} was given for a target of type {target._type}")
+        seeds.append(seed)
+    return seeds
+
+
+def _is_tensor(x: Any) -> bool:
+    return x is None or isinstance(x, Tensor | Variable | np.ndarray)
+
+
+def _of_itself(source: Any, targets: list[Any], seeds: list[Any] | None) -> Any:
+    """The gradient on a tape without a record: only a target that is the source itself is connected."""
+    found: Any = None
+    for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
+        if target is source and target.dtype.is_floating:
+            part = from_numpy(np.ones(target.shape, target.dtype.dtype)) if seed is None else seed
+            found = part if found is None else found + part
+    return found
+
+
+def _unconnected(option: Any) -> UnconnectedGradients:
+    try:
+        return UnconnectedGradients(option)
+    except ValueError:
+        raise ValueError(f"unknown value for unconnected_gradients: {option!r}; use 'none' or 'zero'") from None
+
+
+def _zeros(source: Any) -> Tensor:
+    type: TensorType = source._type
+    return from_numpy(np.zeros(type.shape, type.dtype.dtype))

@@ -1,0 +1,93 @@
+"""From a recorded path to a program: only what the wanted results need, inputs numbered anew, arrays before numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from numtape.dtypes import TensorType
+from numtape.ir.program import INPUT, Instruction, Program
+
+if TYPE_CHECKING:
+    from numtape.backends.native import Executable
+    from numtape.tape.trace import Node
+
+
+@dataclass(slots=True)
+class Lowered:
+    """A program, and what of the trace it takes and gives.
+
+    Its inputs are, in this order: `arrays`, by the number of their admission; `known` slots, computed before; and
+    `scalars`, the numbers (None: all of them, in order) of the types `scalar_types`. Its outputs are the slots `outputs`.
+    """
+
+    program: Program
+    arrays: tuple[int, ...]
+    known: tuple[int, ...]
+    scalars: tuple[int, ...] | None
+    outputs: tuple[int, ...]
+    scalar_types: tuple[TensorType, ...]
+    executable: Executable | None = None
+
+    def compile(self) -> Executable:
+        """The program ready to run, made at the first call."""
+        from numtape.backends.native import Executable
+
+        self.executable = Executable(self.program, self.scalar_types)
+        return self.executable
+
+
+def lower(path: Iterable[Node], wanted: tuple[int, ...], known: frozenset[int]) -> Lowered:
+    """The program that computes the wanted slots; `known` slots have been computed before and are inputs."""
+    instructions: list[Instruction] = []
+    older: dict[int, int] = {}
+    scalar_count = 0
+    for node in path:
+        instructions += node.instructions
+        older.update(node.donations)
+        scalar_count = node.scalar_count
+    needed = set(wanted)
+    for index in range(len(instructions) - 1, -1, -1):
+        if index in needed and index not in known:
+            needed.update(instructions[index].operands)
+
+    order = sorted(needed)
+    arrays, computed, scalars = [], [], []
+    for index in order:
+        i = instructions[index]
+        if index in known:
+            computed.append(index)
+        elif i.op is INPUT:
+            if i.attributes[0] >= 0:
+                arrays.append(index)
+            else:
+                scalars.append(index)
+    position = {slot: k for k, slot in enumerate([*arrays, *computed, *scalars])}
+
+    out: list[Instruction] = []
+    renamed: dict[int, int] = {}
+    for index in order:
+        i = instructions[index]
+        renamed[index] = len(out)
+        if index in position:
+            out.append(Instruction(INPUT, (), (position[index],), i.type))
+        else:
+            out.append(Instruction(i.op, tuple(renamed[k] for k in i.operands), i.attributes, i.type))
+
+    donations = []
+    for k, slot in enumerate(wanted):
+        old = older.get(slot)
+        while old in older:
+            old = older[old]
+        if old in position and old not in known:
+            donations.append((k, position[old]))
+    numbers = tuple(~instructions[slot].attributes[0] for slot in scalars)
+    return Lowered(
+        Program(tuple(out), tuple(renamed[slot] for slot in wanted), tuple(donations)),
+        tuple(instructions[slot].attributes[0] for slot in arrays),
+        tuple(computed),
+        None if numbers == tuple(range(scalar_count)) else numbers,
+        wanted,
+        tuple(instructions[slot].type for slot in scalars),
+    )

@@ -1,0 +1,669 @@
+"""Recording: user calls become a path through a trie of everything recorded before.
+
+A `Node` stands for "the trace so far". Its edges are keyed by op, attributes and operands, so a loop that repeats
+itself costs one look-up an op: shapes are inferred, composites expanded and gradients derived once for each distinct
+path, and the node where a trace is run keeps the programs made for it. Python numbers are not part of a key; they are
+given to the program at run time.
+
+A thread records on one `Trace` at a time. Values are numbered along the path; a number is a *slot*. Tensors from
+elsewhere are admitted as inputs when they are first used. `materialize` runs what is pending and hands every living
+tensor its elements. A trace then starts afresh, unless a tape holds its record.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from sys import getrefcount
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from numtape.cache import FORGET
+from numtape.cache.statistics import COUNTERS
+from numtape.dtypes import DType, TensorType, float32, tensor_type
+from numtape.ir.op import Op
+from numtape.ir.program import INPUT, Builder, Instruction, Value
+from numtape.ops.core import PUBLIC, default_dtype, dtype_groups, install_recorder
+from numtape.ops.movement import reshape_to, stop
+from numtape.tape.lower import Lowered, lower
+from numtape.tape.pack import Pack
+from numtape.tape.tensor import Tensor, buffer_of, check_number, from_numpy, holds_tensors, to_array
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from numtape.backends.buffer import Buffer
+    from numtape.backends.native import Executable
+
+LENGTH = 128
+"""Outside of tapes a trace of so many instructions runs although nobody looked: where the loop seems to begin again,
+or at twice the length."""
+HELD_BYTES = 1 << 28
+"""Outside of tapes a trace that keeps so much of its users' data alive runs, too."""
+MAX_NODES = 200_000
+"""Nodes after which the trie starts afresh."""
+MAX_PROGRAMS = 8
+"""Programs of one node that differ in which results are alive; then one that computes all of them serves."""
+
+Word = Any
+"""What stands for an operand in a key: a slot, the type of a new input, or the class of a Python number."""
+
+
+class Node:
+    """A trace so far, and what is known about it."""
+
+    __slots__ = (
+        "donations", "edges", "input_count", "instructions", "length", "op", "parent", "programs", "results",
+        "scalar_count", "slots",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        parent: Node | None,
+        op: Op | None = None,
+        instructions: tuple[Instruction, ...] = (),
+        results: Any = None,
+        input_count: int = 0,
+        scalar_count: int = 0,
+    ) -> None:
+        self.parent = parent
+        self.op = op
+        self.instructions = instructions
+        self.results = results
+        """(slot, type) of an op's result; a list of those, None among them, for several."""
+        self.length: int = (parent.length if parent else 0) + len(instructions)
+        self.input_count = input_count
+        self.scalar_count = scalar_count
+        self.donations: tuple[tuple[int, int], ...] = ()
+        """(slot of a Variable's new value, slot of the old one)."""
+        self.slots: tuple[int, ...] = ()
+        """Slots of the new values in a pack."""
+        self.edges: dict[Any, Node] = {}
+        self.programs: dict[tuple[int, ...], Lowered] = {}
+
+    def path(self) -> Iterator[Node]:
+        """The nodes from the first to this one."""
+        nodes = []
+        node: Node | None = self
+        while node is not None:
+            nodes.append(node)
+            node = node.parent
+        return reversed(nodes)
+
+    def recorded(self) -> list[Instruction]:
+        """All instructions so far."""
+        return [i for node in self.path() for i in node.instructions]
+
+
+_nodes = 0
+_root = Node(None)
+
+
+def forget() -> None:
+    """Drop every recorded path and its programs; traces under way keep theirs."""
+    global _root, _nodes
+    _root = Node(None)
+    _nodes = 0
+
+
+FORGET.append(forget)
+
+
+class Trace:
+    """What one thread has recorded and not yet run."""
+
+    __slots__ = (
+        "__weakref__", "admitted", "assigned", "builder", "builder_node", "holders", "input_bytes", "inputs", "kept",
+        "known", "live", "lock", "next_slot", "node", "owner", "packs", "scalars",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.owner = threading.get_ident()
+        self.lock = threading.RLock()
+        self.holders = 0
+        """How many tapes need the record."""
+        self.builder: Builder | None = None
+        self.builder_node: Node | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Start with nothing recorded."""
+        self.node = _root
+        self.next_slot = 0
+        """The slot of the next input; after each call the node's length."""
+        self.inputs: list[Buffer] = []
+        self.admitted: dict[int, int] = {}
+        """Identity of an input tensor to its slot; `kept` keeps it alive."""
+        self.kept: list[Tensor] = []
+        self.input_bytes = 0
+        self.scalars: list[Any] = []
+        self.known: dict[int, Buffer] = {}
+        """Results of earlier runs of a trace that is held."""
+        self.live: list[weakref.ref[Tensor]] = []
+        self.assigned: list[Tensor] = []
+        """New values of Variables, and `packs` those of many at once."""
+        self.packs: list[Pack] = []
+
+    def fork(self) -> Trace:
+        """The same record for the thread that calls; results of the two traces are not shared."""
+        with self.lock:
+            twin = Trace()
+            twin.node = node = self.node  # the first, since its own thread may go on meanwhile
+            twin.next_slot, twin.known = node.length, dict(self.known)
+            twin.inputs, twin.scalars = self.inputs[: node.input_count], self.scalars[: node.scalar_count]
+            own = [t for r in list(self.live) if (t := r()) is not None] + self.assigned
+            slots = dict(self.admitted) | {id(t): t._slot for t in own if t._trace is self}
+            twin.admitted = {key: slot for key, slot in slots.items() if slot < node.length}
+            twin.kept = self.kept + own
+            return twin
+
+    def let_go(self) -> None:
+        """A tape is gone: if nobody needs the record and nothing is pending, start afresh."""
+        if self.holders or self.packs or self.owner != threading.get_ident():
+            return
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:  # the garbage collector may have come in the middle of a call
+            if frame.f_globals is globals():
+                return
+            frame = frame.f_back
+        living = [t for r in self.live if (t := r()) is not None] + self.assigned
+        if all(t._data is not None for t in living):
+            self._settle((), [], living, [])
+
+    # ---- recording ---------------------------------------------------------------------------------------------
+
+    def slot(self, tensor: Tensor) -> int | None:
+        """The tensor's slot, if this trace knows it."""
+        return tensor._slot if tensor._trace is self else self.admitted.get(id(tensor))
+
+    def word(self, operand: Any, op: Op, operands: Sequence[Any], tapes: Sequence[Any]) -> Word:
+        """The operand's part of a key; a new input is admitted, and a number put with the scalars."""
+        kind = type(operand)
+        x = operand
+        reader = None
+        if kind is not Tensor:
+            if kind is not float:
+                reader = READERS.get(kind)
+                if reader is not None:
+                    x = reader(operand)
+                elif _is_foreign(operand):
+                    raise _Foreign
+                else:
+                    x = convert(op, operands, operand)
+            if type(x) is not Tensor:
+                self.scalars.append(x)
+                self.next_slot += 1
+                return float if kind is float else _number_class(x)
+        if x._trace is self:
+            word = slot = x._slot
+        else:
+            slot = self.admitted.get(id(x), -1)
+            if slot >= 0:
+                word = slot
+            else:
+                word = x._type
+                slot = self.next_slot
+                self.inputs.append(x._data or buffer_of(x))
+                self.kept.append(x)
+                self.admitted[id(x)] = slot
+                self.next_slot = slot + 1
+                self.input_bytes += word.nbytes
+        if reader is not None and tapes:
+            for tape in tapes:
+                tape._note_read(operand, slot, self.node.length)
+        return word
+
+    def key(self, op: Op, operands: Sequence[Any], first: list[Any], tapes: Sequence[Any]) -> tuple[Any, ...]:
+        """`first`, then a word for each operand."""
+        count = len(first)
+        try:
+            for x in operands:
+                if type(x) is Tensor and x._trace is self:
+                    first.append(x._slot)
+                else:
+                    first.append(self.word(x, op, operands, tapes))
+        except _Foreign:
+            # To convert a list may record ops and compute values, so it comes before anything is admitted.
+            self.retract()
+            operands = [convert(op, operands, x) if _is_foreign(x) else x for x in operands]
+            return self.key(op, operands, first[:count], tapes)
+        return tuple(first)
+
+    def retract(self) -> None:
+        """Undo what a call that failed, or was interrupted, has admitted."""
+        node = self.node
+        self.next_slot = node.length
+        self.admitted = {key: slot for key, slot in self.admitted.items() if slot < node.length}
+        del self.inputs[node.input_count :]
+        del self.scalars[node.scalar_count :]
+        for tape in STATE.tapes:
+            tape._forget_reads(node.length)
+
+    def extend(
+        self,
+        key: Any,
+        op: Op | None,
+        words: Sequence[Word],
+        groups: Sequence[str],
+        grow: Callable[[Builder, list[Value]], Any],
+    ) -> Node:
+        """A new node: inputs for what the words admit, then whatever `grow` writes with the operands."""
+        global _nodes
+        node = self.node
+        builder = self.builder
+        if builder is None or self.builder_node is not node or len(builder.instructions) != node.length:
+            builder = Builder(node.recorded())
+        operands = _operands(builder, words, groups, node, self.scalars)
+        grown = grow(builder, operands)
+        if isinstance(grown, Value):
+            results: Any = (grown.index, grown.type)
+        else:
+            results = [None if v is None else (v.index, v.type) for v in grown]
+        added = tuple(builder.instructions[node.length :])
+        child = node.edges[key] = Node(node, op, added, results, len(self.inputs), len(self.scalars))
+        self.builder, self.builder_node = builder, child
+        _nodes += 1
+        if _nodes > MAX_NODES:
+            forget()
+        return child
+
+    def result(self, at: tuple[int, TensorType]) -> Tensor:
+        """A handle on a pending value."""
+        tensor = Tensor(at[1], None, self, at[0])
+        self.live.append(weakref.ref(tensor))
+        return tensor
+
+    # ---- running -----------------------------------------------------------------------------------------------
+
+    def materialize(self, tensor: Tensor | None = None) -> None:
+        """Run what is pending; every living tensor of the trace gets its elements."""
+        with self.lock:
+            if self.owner == threading.get_ident():
+                self._run()
+            elif tensor is not None and tensor._data is None:
+                self._run_aside(tensor)
+
+    def _run(self) -> None:
+        living = [t for r in self.live if (t := r()) is not None]
+        assigned = self.assigned
+        if assigned:
+            # A Variable holds its value: one that only this list holds has been assigned again.
+            living += [assigned[k] for k in range(len(assigned)) if getrefcount(assigned[k]) > ALONE]
+        pending = [t for t in living if t._data is None] if self.known else living
+        if pending or self.packs:
+            slots = [t._slot for t in pending]
+            for pack in self.packs:
+                slots += pack.slots
+            wanted = tuple(slots)
+            lowered = self.node.programs.get(wanted)
+            if lowered is None:
+                lowered = self._lowered(wanted)
+            else:
+                COUNTERS.memory_hits += 1
+            executable, binding, found = self._ready(lowered)
+            results = found
+            if lowered.outputs != wanted:
+                by_slot = dict(zip(lowered.outputs, found, strict=True))
+                results = [by_slot[slot] for slot in wanted]
+            try:
+                executable.entry(binding.header_address)
+                self._settle(wanted, results, living, pending)
+            except BaseException:
+                # An interrupt shows up behind the native call, not in it: old values of Variables are gone.
+                self._settle(wanted, results, living, pending)
+                raise
+            executable.idle.append(binding)
+        else:
+            self._settle((), [], living, [])
+
+    def _settle(self, wanted: tuple[int, ...], found: list[Buffer], living: list[Tensor], pending: list[Tensor]) -> None:
+        """Hand out results, and start afresh unless a tape holds the record."""
+        for t, buffer in zip(pending, found):  # noqa: B905  the packs' follow
+            t._data = buffer
+        at = len(pending)
+        for pack in self.packs:
+            at = pack.settle(found, at)
+        if not self.holders:
+            for t in living:
+                t._trace = None
+            self.begin()
+        elif wanted:
+            self.known.update(zip(wanted, found, strict=True))
+            self._go_on(wanted)
+            self.live = [weakref.ref(t) for t in living]
+            self.assigned, self.packs = [], []
+
+    def _lowered(self, wanted: tuple[int, ...]) -> Lowered:
+        """A program for these slots: a new one, or one for more of them where there are many."""
+        programs = self.node.programs
+        if len(programs) >= MAX_PROGRAMS:
+            made = list(programs.items())  # at once: another thread may add to it
+            wider = [p for slots, p in made if set(slots) >= set(wanted)]
+            if wider:
+                COUNTERS.memory_hits += 1
+                return min(wider, key=lambda p: len(p.outputs))
+            wanted = tuple(sorted({s for slots, _ in made for s in slots} | set(wanted)))
+        lowered = programs[wanted] = lower(self.node.path(), wanted, frozenset(self.known))
+        COUNTERS.programs += 1
+        return lowered
+
+    def _ready(self, lowered: Lowered) -> tuple[Executable, Any, list[Buffer]]:
+        """A program with its arguments, all but started, and the results to be."""
+        arrays = inputs = self.inputs
+        alone = ALONE
+        if lowered.known or lowered.arrays != tuple(range(len(inputs))):
+            arrays = [inputs[k] for k in lowered.arrays] + [self.known[slot] for slot in lowered.known]
+            alone += 1
+        scalars = self.scalars
+        if lowered.scalars is not None:
+            scalars = [scalars[k] for k in lowered.scalars]
+        executable = lowered.executable or lowered.compile()
+        if executable.donated:
+            if self.holders:
+                # A tape may need the old values: they stay.
+                arrays = list(arrays)
+                alone = 0
+            else:
+                # From here on an input that a Variable has given up is ours alone.
+                self.kept = []
+                self.admitted = {}
+            for k in executable.donated:
+                if getrefcount(arrays[k]) != alone:
+                    arrays[k] = arrays[k].copy()
+        binding, found = executable.prepare(arrays, scalars)
+        return executable, binding, found
+
+    def _go_on(self, wanted: tuple[int, ...]) -> None:
+        """After a run within a tape: a node that knows what has been computed."""
+        key = ("ran", wanted)
+        node = self.node.edges.get(key)
+        if node is None:
+            counts = len(self.inputs), len(self.scalars)
+            node = self.node.edges[key] = Node(self.node, None, (), None, *counts)
+        if self.builder_node is self.node:
+            self.builder_node = node
+        self.node = node
+
+    def _run_aside(self, tensor: Tensor) -> None:
+        """Compute one tensor for another thread, without touching what this trace's own thread records."""
+        node = self.node
+        lowered = lower(node.path(), (tensor._slot,), frozenset(self.known))
+        arrays = [self.inputs[k] for k in lowered.arrays] + [self.known[slot] for slot in lowered.known]
+        executable = lowered.compile()
+        for k in executable.donated:
+            arrays[k] = arrays[k].copy()
+        numbers = range(node.scalar_count) if lowered.scalars is None else lowered.scalars
+        tensor._data = executable(arrays, [self.scalars[k] for k in numbers])[0]
+
+
+class _Foreign(Exception):
+    """An operand that has to be converted first."""
+
+
+def _is_foreign(operand: Any) -> bool:
+    return type(operand) not in READERS and not isinstance(operand, Tensor | float | np.ndarray | np.generic)
+
+
+def _references_when_alone() -> int:
+    arrays = [object()]
+    for k in (0,):
+        return getrefcount(arrays[k])
+    raise AssertionError
+
+
+ALONE = _references_when_alone()
+"""What `getrefcount(arrays[k])` says of an item that only the list holds: Python versions differ."""
+
+
+class State(threading.local):
+    """What a thread is doing."""
+
+    def __init__(self) -> None:
+        self.trace = Trace()
+        self.tapes: list[Any] = []
+        """The tapes that are recording, outermost first."""
+
+    def resume(self, trace: Trace) -> None:
+        """Record on this trace from now on."""
+        if self.trace is not trace:
+            self.trace.materialize()
+            self.trace = trace
+
+    def step_boundary(self) -> Trace:
+        """Before an outermost tape: compute what was assigned, and leave a trace that another tape holds."""
+        self.trace.materialize()
+        if self.trace.holders:
+            self.trace = Trace()
+        return self.trace
+
+
+STATE = State()
+READERS: dict[type, Callable[[Any], Any]] = {bool: lambda x: x, int: lambda x: x}
+"""For a type of operand that is no tensor: how it is read, as a tensor or a Python number."""
+
+
+def record(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = ()) -> Any:
+    """Record one op on this thread's trace; a tensor, or a list of them, whose values are pending."""
+    state = STATE
+    trace = state.trace
+    node = trace.node
+    tapes = state.tapes
+    if (node.length >= LENGTH or trace.input_bytes >= HELD_BYTES) and not tapes:
+        trace = _bounded(state, op)
+        node = trace.node
+    try:
+        key = trace.key(op, operands, [op, attributes], tapes)
+        child = trace.node.edges.get(key)
+        if child is None:
+            words = key[2:]
+            groups = dtype_groups(op, len(words)) if words else ()
+            child = trace.extend(key, op, words, groups, lambda builder, values: _new(op, builder, values, attributes))
+    except BaseException:
+        trace.retract()
+        raise
+    trace.node = child
+    trace.next_slot = child.length
+    results = child.results
+    if type(results) is tuple:
+        tensor = Tensor(results[1], None, trace, results[0])
+        trace.live.append(weakref.ref(tensor))
+        return tensor
+    return [trace.result(at) for at in results]
+
+
+def _bounded(state: State, op: Op) -> Trace:
+    """The trace to go on with: a new one, if this is long and `op` is where its loop seems to begin again."""
+    trace = state.trace
+    first = next((node.op for node in trace.node.path() if node.op), None)
+    if op is first or trace.node.length >= 2 * LENGTH or trace.input_bytes >= HELD_BYTES:
+        return state.step_boundary()
+    return trace
+
+
+def _call(op: Op, builder: Builder, values: list[Value], attributes: tuple[Any, ...]) -> Any:
+    """Write an op on values of one builder."""
+    return op.expand(values, attributes) if op.expand else builder.emit(op, values, attributes)
+
+
+def _new(op: Op, builder: Builder, values: list[Value], attributes: tuple[Any, ...]) -> Any:
+    """An op's results, each a value of its own: users can tell two tensors apart, where an op gives its operand back."""
+    found = _call(op, builder, values, attributes)
+    if isinstance(found, Value):
+        return reshape_to(found, found.shape) if any(found.index == v.index for v in values) else found
+    taken = {v.index for v in values}
+    results = []
+    for value in found:
+        results.append(reshape_to(value, value.shape) if value.index in taken else value)
+        taken.add(value.index)
+    return results
+
+
+_BITS = (7, 8, 15, 16, 31, 32, 63, 64, 1023)
+"""Up to so many bits an integer, or what is left of a negative one after adding 1, fits a signed or unsigned dtype or a
+float."""
+
+
+def _number_class(x: Any) -> Any:
+    """Numbers of one class fit the same dtypes, so that a path once accepted holds for all of them."""
+    if type(x) is int and not 0 <= x < 128:
+        length = (x if x >= 0 else ~x).bit_length()
+        return "int", x < 0, next((bits for bits in _BITS if length <= bits), None)
+    return type(x)
+
+
+def _operands(
+    builder: Builder, words: Sequence[Word], groups: Sequence[str], node: Node, scalars: Sequence[Any]
+) -> list[Value]:
+    """Values for the words of a key; numbers take the dtype of their group and become inputs of rank 0.
+
+    Inputs are numbered in the order of their admission, and Python numbers -1, -2, ... in theirs.
+    """
+    dtypes: dict[str, DType] = {}
+    new: dict[int, TensorType] = {}
+    slot = len(builder.instructions)
+    for word, group in zip(words, groups, strict=True):
+        if type(word) is int:
+            dtypes.setdefault(group, (new.get(word) or builder.instructions[word].type).dtype)
+            continue
+        if type(word) is TensorType:
+            dtypes.setdefault(group, word.dtype)
+            new[slot] = word
+        slot += 1
+    for word, group in zip(words, groups, strict=True):
+        if word is float:  # a float among bare numbers makes all of them floats
+            dtypes.setdefault(group, float32)
+    admitted, taken = node.input_count, node.scalar_count
+    values = []
+    for word, group in zip(words, groups, strict=True):
+        if type(word) is int:
+            values.append(builder.value(word))
+        elif type(word) is TensorType:
+            values.append(builder.input(word, admitted))
+            admitted += 1
+        else:
+            number = scalars[taken]
+            dtype = check_number(number, dtypes.setdefault(group, default_dtype(number, group)))
+            values.append(builder.input(tensor_type(dtype, ()), ~taken))
+            taken += 1
+    return values
+
+
+def convert(op: Op, operands: Sequence[Any], x: Any) -> Any:
+    """An operand that is neither tensor, Variable nor Python number: a constant tensor, or a number where it can be.
+
+    Beside tensors of its dtype group it adopts their dtype, floats never becoming integers.
+    """
+    hint = group = None
+    groups = dtype_groups(op, len(operands))
+    for y, g in zip(operands, groups, strict=True):
+        if y is x:
+            group = g
+    for y, g in zip(operands, groups, strict=True):
+        if g == group and hasattr(y, "_type"):
+            hint = y._type.dtype
+            break
+    if type(x) is np.ndarray and (hint is None or x.dtype == hint.dtype):
+        return from_numpy(x)
+    if hint is not None and isinstance(x, np.generic):
+        return x.item()
+    try:
+        return as_tensor(x, hint)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise type(error)(f"{op.name.removeprefix('nt.')}: {error}") from None
+
+
+def _dtype_within(value: Any) -> DType | None:
+    """The dtype of the first tensor in a list, which the numbers beside it adopt."""
+    if isinstance(value, list | tuple):
+        return next((dtype for v in value if (dtype := _dtype_within(v))), None)
+    return value._type.dtype if hasattr(value, "_type") else None
+
+
+def as_tensor(value: Any, dtype: DType | None = None) -> Tensor:
+    """A tensor with what a user gave: a Tensor or Variable as it is, anything else by `to_array`."""
+    kind = type(value)
+    if kind is not Tensor:
+        reader = READERS.get(kind)
+        if reader is not None and kind is not bool and kind is not int:
+            value = reader(value)
+        elif holds_tensors(value):
+            dtype = dtype or _dtype_within(value)
+            parts = [as_tensor(v, dtype) if isinstance(v, list | tuple) else v for v in value]
+            return PUBLIC["stack"](parts)  # type: ignore[no-any-return]
+        else:
+            array = to_array(value, dtype)
+            return from_numpy(array)
+    return value  # type: ignore[no-any-return]
+
+
+def assign(
+    variables: Sequence[Any],
+    op: Op,
+    before: Sequence[Any],
+    after: Sequence[Any] = (),
+    attributes: tuple[Any, ...] = (),
+    takes_old: bool = True,
+    pack: Pack | None = None,
+) -> None:
+    """Assign an op's results to Variables: all of them, or none if anything is wrong.
+
+    The op's operands are `before`, then the old values if it takes them, then `after`, then what is in the pack; its
+    results are the Variables' new values, then the pack's. New values have no history; each may take over its
+    predecessor's memory.
+    """
+    state = STATE
+    trace = state.trace
+    if (trace.node.length >= LENGTH or trace.input_bytes >= HELD_BYTES) and not state.tapes:
+        trace = _bounded(state, op)
+    olds = [v._value for v in variables]
+    operands = [*before, *olds, *after]
+    try:
+        key = trace.key(op, operands, [op, attributes, len(olds), takes_old], state.tapes)
+        if pack is not None:
+            key = (*key, pack.word(trace))
+        child = trace.node.edges.get(key)
+        if child is None:
+            start = len(before)
+            count = len(operands) if takes_old else start
+            words = key[4:] if pack is None else (*key[4:-1], *key[-1])
+            groups = (*dtype_groups(op, count), *(f"own{k}" for k in range(len(words) - count)))
+            slots: list[int] = []
+
+            def grow(builder: Builder, values: list[Value]) -> list[Value]:
+                found = _call(op, builder, values if pack else values[:count], attributes)
+                results = found if isinstance(found, list | tuple) else [found]
+                for result, variable in zip(results, variables):  # noqa: B905  the pack's follow
+                    variable._check(result.type)
+                slots.extend(old.index for old in [*values[start : start + len(olds)], *values[len(operands) :]])
+                return [stop(result) for result in results]
+
+            child = trace.extend(key, op, words, groups, grow)
+            child.donations = tuple((at[0], old) for at, old in zip(child.results, slots, strict=True))
+            child.slots = tuple([at[0] for at in child.results[len(olds) :]])
+        news = [Tensor(at[1], None, trace, at[0]) for at in child.results[: len(olds)]]
+        assignments = map(setattr, variables, _VALUE, news)
+    except BaseException:
+        trace.retract()
+        raise
+    # An interrupt shows up behind a call: there is none before all is assigned.
+    trace.node = child
+    trace.next_slot = child.length
+    trace.assigned += news
+    if pack is not None:
+        if pack.trace is not trace:
+            pack.trace = trace
+            pack.buffers = []
+            trace.packs += [pack]
+        pack.slots = child.slots
+    deque(assignments, 0)
+
+
+_VALUE = itertools.repeat("_value")
+
+
+install_recorder(record)

@@ -1,0 +1,234 @@
+"""`Variable`: a place for a value that changes; reading it gives a tensor."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import re
+from typing import Any
+
+import numpy.typing as npt
+
+from numtape.dtypes import DType, Shape, TensorType, as_dtype
+from numtape.ir.op import REGISTRY
+from numtape.ops.core import PUBLIC
+from numtape.tape.pack import Pack
+from numtape.tape.tensor import Reference, Tensor, array_text, from_numpy, holds_tensors, to_array
+from numtape.tape.trace import READERS, as_tensor, assign
+
+_order = itertools.count()
+_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
+_IDENTITY, _ADD, _SUBTRACT = REGISTRY["stop_gradient"], REGISTRY["add"], REGISTRY["subtract"]
+
+
+class Variable:
+    """State of a fixed shape and dtype.
+
+    `initial_value` is a tensor, array, number, nested list or a function that returns one; its elements are copied.
+    A trainable Variable is watched by every tape at its first read. Reading takes the value at that line, whatever is
+    assigned later.
+
+    >>> import numtape as nt
+    >>> v = nt.Variable([1.0, 2.0], name="v")
+    >>> v.assign_add([1.0, 1.0])
+    <nt.Variable 'v:0' shape=(2,) dtype=float32, numpy=array([2., 3.], dtype=float32)>
+    >>> (v * v).numpy()
+    array([4., 9.], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "_name", "_order", "_trainable", "_type", "_value")
+    __hash__ = None  # type: ignore[assignment]
+    __array_ufunc__ = None
+
+    def __init__(
+        self, initial_value: Any, trainable: bool | None = None, name: str | None = None, dtype: Any = None
+    ) -> None:
+        if callable(initial_value) and not isinstance(initial_value, Tensor | Variable):
+            initial_value = initial_value()
+        if name is not None and not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a name for a Variable: letters, digits and _ . - / only")
+        kind = None if dtype is None else as_dtype(dtype)
+        if isinstance(initial_value, Tensor | Variable) or holds_tensors(initial_value):
+            # Reading cuts the history; the elements stay shared until one of the two is assigned.
+            value = PUBLIC["stop_gradient"](as_tensor(initial_value, kind))
+            if kind is not None and value.dtype is not kind:
+                raise ValueError(f"Variable: the tensor is {value.dtype.name}, and dtype {kind.name}; nt.cast it first")
+        else:
+            value = from_numpy(to_array(initial_value, kind))
+        self._value: Tensor = value
+        self._type: TensorType = value._type
+        self._name = name or "Variable"
+        self._trainable = True if trainable is None else bool(trainable)
+        self._order = next(_order)
+
+    # ---- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Shape:
+        return self._type.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self._type.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._type.rank
+
+    @property
+    def size(self) -> int:
+        return self._type.size
+
+    @property
+    def name(self) -> str:
+        return f"{self._name}:0"
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    # ---- reading ---------------------------------------------------------------------------------------------------
+
+    def value(self) -> Tensor:
+        """The value now, as a tensor that later assignments do not change."""
+        return PUBLIC["identity"](self)  # type: ignore[no-any-return]
+
+    read_value = value
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """The value now, as a new NumPy array, or a NumPy scalar if the shape is ()."""
+        return self._value.numpy()
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self._value.__array__(dtype, copy)
+
+    def item(self) -> Any:
+        """The single element as a Python number."""
+        return self._value.item()
+
+    def __float__(self) -> float:
+        return float(self._value)
+
+    def __int__(self) -> int:
+        return int(self._value)
+
+    def __index__(self) -> int:
+        return self._value.__index__()
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __iter__(self) -> Any:
+        return iter(self.value())
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return self.value()[key]
+
+    def ref(self) -> Reference:
+        """A hashable reference: equal exactly for the same Variable."""
+        return Reference(self)
+
+    # ---- assigning -------------------------------------------------------------------------------------------------
+
+    def assign(
+        self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Variable:
+        """Take a new value of the same shape; returns the Variable.
+
+        Numbers, lists and arrays are converted to the Variable's dtype; a tensor must have it (TypeError). ValueError
+        if the shape differs. Whatever is wrong, the Variable keeps its value.
+        """
+        if isinstance(value, Tensor | Variable) or holds_tensors(value):
+            assign([self], _IDENTITY, [value], takes_old=False)
+        else:
+            fresh = from_numpy(to_array(value, self.dtype))
+            self._check(fresh._type)
+            self._value = fresh
+        return self
+
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Variable:
+        """Add to the value; returns the Variable."""
+        assign([self], _ADD, [], [self._operand(delta)])
+        return self
+
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Variable:
+        """Subtract from the value; returns the Variable."""
+        assign([self], _SUBTRACT, [], [self._operand(delta)])
+        return self
+
+    def _operand(self, delta: Any) -> Any:
+        if isinstance(delta, Tensor | Variable | bool | int | float):
+            return delta
+        return as_tensor(delta, self.dtype)
+
+    def _check(self, type: TensorType) -> None:
+        """Raise unless a value of this type can be assigned."""
+        if type is self._type:
+            return
+        if type.shape != self.shape:
+            raise ValueError(f"cannot assign a value of shape {type.shape} to {self.name}, whose shape is {self.shape}")
+        raise TypeError(
+            f"cannot assign a tensor of {type.dtype.name} to {self.name}, which is {self.dtype.name}; "
+            f"write nt.cast(value, nt.{self.dtype.name})"
+        )
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(f"{self.name} does not support item assignment; assign a whole value, v.assign(...)")
+
+    def _refuse(self, other: Any) -> Any:
+        raise RuntimeError(
+            f"{self.name} is not changed by operators such as +=; write v.assign_add(...), v.assign_sub(...) or "
+            "v.assign(...), or v = v + ... for a tensor"
+        )
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _refuse
+
+    def __deepcopy__(self, memo: Any) -> Variable:
+        twin = Variable(self.numpy(), self._trainable, self._name)
+        memo[id(self)] = twin
+        return twin
+
+    def __reduce__(self) -> Any:
+        return Variable, (self.numpy(), self._trainable, self._name)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __repr__(self) -> str:
+        text = array_text(self.numpy())
+        return f"<nt.Variable '{self.name}' shape={self.shape} dtype={self.dtype.name}, numpy={text}>"
+
+
+READERS[Variable] = operator.attrgetter("_value")
+
+
+class PackedVariable(Variable):
+    """A Variable whose value is one of a pack's; nothing else differs."""
+
+    __slots__ = ("_number", "_pack")
+
+    def __init__(self, pack: Pack, initial_value: Any, name: str) -> None:
+        self._pack = pack
+        self._number = -1
+        super().__init__(initial_value, trainable=False, name=name)
+
+    @property
+    def _value(self) -> Tensor:
+        return self._pack.value(self._number)
+
+    @_value.setter
+    def _value(self, value: Tensor) -> None:
+        if self._number < 0:
+            self._number = self._pack.add(value)
+        else:
+            self._pack.replace(self._number, value)
+
+
+READERS[PackedVariable] = READERS[Variable]
