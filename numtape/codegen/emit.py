@@ -22,8 +22,8 @@ from numtape.passes.layout import BEFORE, Layout, Level, Member, is_inlined, roo
 FOLDS = {
     "sum": ("T(0)", "add_reassoc({acc}, {x})", "{acc} + {x}"),
     "product": ("T(1)", "mul_reassoc({acc}, {x})", "{acc} * {x}"),
-    "max": ("{lowest}", "maximum({acc}, {x})", "maximum({x}, {acc})"),
-    "min": ("{highest}", "minimum({acc}, {x})", "minimum({x}, {acc})"),
+    "max": ("T({lowest})", "maximum({acc}, {x})", "maximum({x}, {acc})"),
+    "min": ("T({highest})", "minimum({acc}, {x})", "minimum({x}, {acc})"),
     "any": ("False", "{acc} | {x}", "{acc} | {x}"),
     "all": ("True", "{acc} & {x}", "{acc} & {x}"),
 }
@@ -39,6 +39,9 @@ over a million float32 is wrong in the fourth digit."""
 
 LINES = (Level.COLUMN, Level.SEGMENT)
 """The levels of values that have columns, but not one for each row."""
+
+NUMBER = r"\b([fiu]\d+)\((-?inf|nan|-?[\d.]+(?:e[-+]?\d+)?)\)"
+"""A constant in a kernel's text."""
 
 CHEAP_CALLS = {"T", "R", "select", "maximum", "minimum", "fabs", "copysign", "isnan", "isinf", "isfinite"}
 CHEAP = 3
@@ -89,6 +92,7 @@ class _Emitter:
         self.weights: dict[int, int] = {}
         self.kept: dict[int, None] = {}
         self.loops: dict[int, list[Member]] = {}
+        self.constants: dict[str, str] = {}
         self.periods: dict[int, str] = {}
         self.scratch: dict[str, tuple[str, str, int]] = {}
         self.plan_loops()
@@ -108,7 +112,8 @@ class _Emitter:
             periods: list[tuple[str, str, Argument]] = [(name, "i64", rows) for rows, name in self.periods.items()]
             extents = [("rows", "i64", size // columns), ("columns", "i64", columns), *periods]
         names, types, arguments = zip(*self.pointers.values(), *scratch, *extents, strict=True)
-        source = "\n".join([f"def kernel({', '.join(names)}):", *_indent(body)]) + "\n"
+        constants = [f"{name} = {text}" for text, name in self.constants.items()]
+        source = "\n".join([*constants, f"def kernel({', '.join(names)}):", *_indent(body)]) + "\n"
         writes = tuple(m.index for m in self.layout.members if m.index in self.stored)
         return Step(Kernel(self.title(), source, types), arguments, writes)
 
@@ -160,7 +165,7 @@ class _Emitter:
                 total = self.name("t", m.index)
                 ends.append(f"{total} = {total} + f64({name})")
                 if m.level is Level.ROW:
-                    before.append(f"{total} = f64(0)")
+                    before.append(f"{total} = {self.named('f64(0)')}")
                     after.append(f"{name} = {self.type(m.index).code}({total})")
         if not (blocked and starts):
             return [*before, *starts, f"for {index} in range({extent}):", *_indent(block.text), *ends]
@@ -240,7 +245,7 @@ class _Emitter:
         names["T"] = _constructor(self.program.type(i.operands[first]).dtype)
         names["R"] = _constructor(i.type.dtype)
         text = re.sub(r"[A-Za-z_]\w*", lambda word: names.get(word[0], word[0]), self.template(i))
-        return _typed(text, i.type.dtype)
+        return _typed(self.named(text), i.type.dtype)
 
     def template(self, i: Instruction) -> str:
         """The op's expression in the names of its operands."""
@@ -262,10 +267,10 @@ class _Emitter:
         i = self.instruction(m)
         dtype = i.type.dtype
         text = FOLDS[i.op.kernel][0]
-        if "{" in text:
+        if not dtype.is_bool:
             lowest, highest = ("-inf", "inf") if dtype.is_floating else (dtype.min, dtype.max)
-            return f"{_constructor(dtype)}({text.format(lowest=lowest, highest=highest)})"
-        return text.replace("T(", f"{_constructor(dtype)}(")
+            text = text.format(lowest=lowest, highest=highest)
+        return self.named(text.replace("T(", f"{_constructor(dtype)}("))
 
     def fold(self, m: Member, block: _Block) -> None:
         i = self.instruction(m)
@@ -279,7 +284,7 @@ class _Emitter:
             self.kernel.names["value", m.index] = name
             if self.is_float_sum(m):
                 total = self.name("t", m.index)
-                self.kernel.loads.append(f"{total} = f64(0)")
+                self.kernel.loads.append(f"{total} = {self.named('f64(0)')}")
                 self.kernel.lines.append(f"{name} = {dtype.code}({total})")
                 if m.space is Level.ROW:
                     block.lines.append(f"{total} = {total} + f64({x})")
@@ -302,7 +307,7 @@ class _Emitter:
         self.kernel.loads += [f"for j in range({count}):", f"    {pointer}[j] = {start}"]
         if self.is_float_sum(m) and period > ROW_BLOCK:
             total = self.keep(m, "t", "f64", 8)
-            self.kernel.loads += ["for j in range(columns):", f"    {total}[j] = f64(0)"]
+            self.kernel.loads += ["for j in range(columns):", f"    {total}[j] = {self.named('f64(0)')}"]
             row, last = ("i", "rows") if m.level is Level.COLUMN else (f"i % {self.period(period)}", self.period(period))
             self.row.stores += [
                 f"if {row} % {ROW_BLOCK} == {ROW_BLOCK - 1} or {row} == {last} - 1:",
@@ -312,7 +317,7 @@ class _Emitter:
                 f"if {row} == {last} - 1:",
                 "    for j in range(columns):",
                 f"        {place} = {dtype.code}({total}[j])",
-                f"        {total}[j] = f64(0)",
+                f"        {total}[j] = {self.named('f64(0)')}",
             ]
         text = FOLDS[i.op.kernel][2].format(acc=_loaded(place, dtype), x=x)
         block.stores.append(f"{place} = {_stored(_typed(text, dtype), dtype)}")
@@ -355,11 +360,16 @@ class _Emitter:
         if i.type.dtype.is_bool:
             return str(bool(i.attributes[0]))
         number = float(i.attributes[0]) if i.type.dtype.is_floating else int(i.attributes[0])
-        text = f"{constructor}({number!r})"
-        if text not in self.kernel.names:
-            self.kernel.names[text] = self.name("c", text)
-            self.kernel.loads.append(f"{self.kernel.names[text]} = {text}")
-        return self.kernel.names[text]
+        return self.named(f"{constructor}({number!r})")
+
+    def named(self, text: str) -> str:
+        """Text with names for the constants in it: they stand above the kernel, where they cost no compile time."""
+
+        def name(found: re.Match[str]) -> str:
+            constant = f"{found[1]}({float(found[2])!r})" if found[1].startswith("f") else found[0]
+            return self.constants.setdefault(constant, f"c{len(self.constants)}")
+
+        return re.sub(NUMBER, name, text)
 
     def subscript(self, level: Level, size: int = 0) -> str:
         """The index of an element in a value of this size."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from numtape.dtypes import Shape, TensorType, tensor_type
 from numtape.ir.op import REGISTRY, Kind
-from numtape.ir.program import INPUT, Instruction, Program, literal
+from numtape.ir.program import CONSTANT, INPUT, Instruction, Program, literal
 from numtape.passes.layout import split
 
 
@@ -33,13 +33,11 @@ def legalize(program: Program) -> Program:
         if i.op is not INPUT and (i.type.size == 0 or (operands and all(out[k].type.size == 0 for k in operands))):
             renamed[index] = add(literal(_empty(i, [out[k].type for k in operands]), i.type))
         elif i.op.kind is Kind.MAP:
-            spread = _spread(out, i, operands)
-            operands = tuple(
-                add(Instruction(REGISTRY["expand"], (k,), (i.type.shape,), tensor_type(out[k].type.dtype, i.type.shape)))
-                if k in spread
-                else k
-                for k in operands
-            )
+            wide = {
+                k: add(Instruction(REGISTRY["expand"], (k,), (shape,), tensor_type(out[k].type.dtype, shape)))
+                for k, shape in _spread(out, i, operands).items()
+            }
+            operands = tuple(wide.get(k, k) for k in operands)
             renamed[index] = add(Instruction(i.op, operands, i.attributes, i.type))
         elif i.op.kind is Kind.REDUCE:
             (value,) = operands
@@ -84,12 +82,24 @@ def _empty(i: Instruction, types: Sequence[TensorType]) -> object:
     return np.asarray(i.op.reference(*(np.zeros(t.shape, t.dtype.dtype) for t in types), **named)).flat[0].item()
 
 
-def _spread(out: list[Instruction], i: Instruction, operands: tuple[int, ...]) -> set[int]:
-    """The operands to write out in full, because no row length suits them all."""
-    splits = {k: split(out[k].type.shape, i.type.shape) for k in operands}
-    lengths = {s for s in splits.values() if s > 0}
-    bad = {k for k, s in splits.items() if s == 0}
-    if len(lengths) > 1:
-        keep = max((k for k, s in splits.items() if s > 0), key=lambda k: prod(out[k].type.shape))
-        bad |= {k for k, s in splits.items() if s > 0 and s != splits[keep]}
-    return bad
+def _spread(out: list[Instruction], i: Instruction, operands: tuple[int, ...]) -> dict[int, Shape]:
+    """The operands to write out, because no row length suits them all, and the smallest shapes with which one does."""
+    space = i.type.shape
+    shapes = {k: out[k].type.shape for k in operands if out[k].op is not CONSTANT}
+    wanted = {k: split(shape, space) for k, shape in shapes.items()}
+    columns = max(((prod(shapes[k]), n) for k, n in wanted.items() if n > 0), default=(0, 0))[1]
+    found = {}
+    for k, shape in shapes.items():
+        if wanted[k] == 0 or wanted[k] not in (-1, columns):
+            fitting = [s for s in _between(shape, space) if (n := split(s, space)) in (-1, columns or n) and n]
+            found[k] = min(fitting, key=prod)
+            columns = columns or max(0, split(found[k], space))
+    return found
+
+
+def _between(shape: Shape, space: Shape) -> Iterator[Shape]:
+    """Shapes that a shape can be written out to, with its own axes on one side and the space's on the other."""
+    shape = (1,) * (len(space) - len(shape)) + shape
+    for a in range(len(space) + 1):
+        yield (*shape[:a], *space[a:])
+        yield (*space[:a], *shape[a:])

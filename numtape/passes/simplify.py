@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from numtape.dtypes import tensor_type
-from numtape.ir.op import Kind
+from numtape.ir.op import REGISTRY, Kind
 from numtape.ir.program import CONSTANT, INPUT, Builder, Instruction, Program, literal
 
 Rewrite = Callable[["_Walk", Instruction], "int | None"]
@@ -67,20 +67,23 @@ class _Walk(Builder):
     def add(self, instruction: Instruction) -> int:
         rewrite = REWRITES.get(instruction.op.name)
         found = rewrite(self, instruction) if rewrite else None
-        if found is None:
+        if found is None and instruction.op.kind is Kind.MAP and instruction.operands:
             found = _fold(self, instruction)
+            if found is None:
+                found = _narrow(self, instruction)
         return self.intern(instruction) if found is None else found
 
     def intern(self, instruction: Instruction) -> int:
-        key = (instruction.op, instruction.operands, _exact(instruction.attributes), instruction.type)
+        operands = instruction.operands
+        if instruction.op.name in COMMUTATIVE:
+            operands = tuple(sorted(operands))
+        key = (instruction.op, operands, _exact(instruction.attributes), instruction.type)
         known = self.seen.get(key)
         if known is None:
             known = self.seen[key] = self.append(instruction).index
         return known
 
     def again(self, op: str, operands: tuple[int, ...], like: Instruction, attributes: tuple[Any, ...] = ()) -> int:
-        from numtape.ir.op import REGISTRY
-
         return self.add(Instruction(REGISTRY[op], operands, attributes, like.type))
 
     def literal(self, index: int) -> Any:
@@ -99,7 +102,7 @@ def _exact(attributes: tuple[Any, ...]) -> Any:
 
 def _fold(walk: _Walk, i: Instruction) -> int | None:
     """Compute an elementwise op on literals now."""
-    if i.op.kind is not Kind.MAP or not i.operands or any(walk.literal(k) is None for k in i.operands):
+    if any(walk.literal(k) is None for k in i.operands):
         return None
     assert i.op.reference is not None
     scalars = [np.asarray(walk.literal(k), walk.instructions[k].type.dtype.dtype) for k in i.operands]
@@ -110,6 +113,25 @@ def _fold(walk: _Walk, i: Instruction) -> int | None:
         with np.errstate(all="ignore"):
             value = np.asarray(i.op.reference(*scalars, **named)).astype(i.type.dtype.dtype)
     return walk.intern(literal(value.item(), i.type))
+
+
+def _narrow(walk: _Walk, i: Instruction) -> int | None:
+    """Compute an elementwise op on what is not repeated, and repeat the result; literals have rank 0."""
+    operands = tuple(_once(walk, k) for k in i.operands)
+    if operands == i.operands or i.op.name == "broadcast":
+        return None
+    shape = np.broadcast_shapes(*(walk.instructions[k].type.shape for k in operands))
+    small = tensor_type(i.type.dtype, shape)
+    found = walk.add(Instruction(i.op, operands, i.attributes, small))
+    return found if small is i.type else walk.again("broadcast", (found,), i, (i.type.shape,))
+
+
+def _once(walk: _Walk, index: int) -> int:
+    """The value that this one repeats."""
+    instruction = walk.instructions[index]
+    if instruction.op is CONSTANT and instruction.type.rank:
+        return walk.intern(literal(instruction.attributes[0], tensor_type(instruction.type.dtype, ())))
+    return instruction.operands[0] if instruction.op.name == "broadcast" else index
 
 
 def _neutral(number: float, side: str) -> Rewrite:
@@ -176,8 +198,27 @@ def _matmul(walk: _Walk, i: Instruction) -> int | None:
 
 
 def _fold_axes(walk: _Walk, i: Instruction) -> int | None:
-    """A fold over axes of length 1 is the operand itself."""
-    return i.operands[0] if walk.is_full(i.operands[0], i) else None
+    """A fold over axes of length 1 is the operand itself; over repeated elements, a multiple of one."""
+    (x,), (axes,) = i.operands, i.attributes
+    if walk.is_full(x, i):
+        return x
+    once = _once(walk, x)
+    if once == x or i.op.name == "product":
+        return None
+    repeated, inner = walk.instructions[x].type, walk.instructions[once].type
+    shape = (1,) * (repeated.rank - inner.rank) + inner.shape
+    count = 1
+    for a in axes:
+        count *= repeated.shape[a] if shape[a] == 1 else 1
+    if count == 0 or (i.op.name == "sum" and i.type.dtype.is_integer and count > i.type.dtype.max):
+        return None
+    found = walk.again("reshape", (once,), Instruction(i.op, (), (), tensor_type(i.type.dtype, shape)), (shape,))
+    kept = tensor_type(i.type.dtype, tuple(1 if a in axes else n for a, n in enumerate(shape)))
+    found = walk.add(Instruction(i.op, (found,), (axes,), kept))
+    if i.op.name == "sum":
+        times = walk.intern(literal(count, tensor_type(i.type.dtype, ())))
+        found = walk.add(Instruction(REGISTRY["multiply"], (found, times), (), kept))
+    return walk.again("broadcast", (found,), i, (i.type.shape,))
 
 
 def _negative(walk: _Walk, i: Instruction) -> int | None:
@@ -189,9 +230,11 @@ def _add(walk: _Walk, i: Instruction) -> int | None:
     found = _neutral(0, "both")(walk, i)
     if found is not None:
         return found
-    right = walk.instructions[i.operands[1]]
+    left, right = (walk.instructions[k] for k in i.operands)
     if right.op.name == "negative":
         return walk.again("subtract", (i.operands[0], right.operands[0]), i)
+    if left.op.name == "negative":
+        return walk.again("subtract", (i.operands[1], left.operands[0]), i)
     return _side_by_side(walk, i)
 
 
@@ -260,13 +303,31 @@ def _concat(walk: _Walk, i: Instruction) -> int | None:
     return walk.intern(Instruction(i.op, tuple(flat), i.attributes, i.type))
 
 
+def _subtract(walk: _Walk, i: Instruction) -> int | None:
+    right = walk.instructions[i.operands[1]]
+    if right.op.name == "negative":
+        return walk.again("add", (i.operands[0], right.operands[0]), i)
+    return _neutral(0, "right")(walk, i)
+
+
+def _where(walk: _Walk, i: Instruction) -> int | None:
+    """One of the two, if it is known which, or if they are the same."""
+    condition, x, y = i.operands
+    known = walk.literal(condition)
+    if known is None and x != y:
+        return None
+    return walk.again("broadcast", (x if known is None or known else y,), i, (i.type.shape,))
+
+
 def _cast(walk: _Walk, i: Instruction) -> int | None:
     return i.operands[0] if walk.is_full(i.operands[0], i) else None
 
 
+COMMUTATIVE = {"add", "multiply", "maximum", "minimum", "equal", "not_equal", "logical_and", "logical_or"}
+
 REWRITES: dict[str, Rewrite] = {
     "add": _add,
-    "subtract": _neutral(0, "right"),
+    "subtract": _subtract,
     "multiply": _neutral(1, "both"),
     "divide": _neutral(1, "right"),
     "negative": _negative,
@@ -279,6 +340,7 @@ REWRITES: dict[str, Rewrite] = {
     "concat": _concat,
     "matmul": _matmul,
     "cast": _cast,
+    "where": _where,
     "sum": _fold_axes,
     "product": _fold_axes,
     "max": _fold_axes,

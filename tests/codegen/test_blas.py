@@ -122,7 +122,7 @@ def test_not_a_number_passes_through(source):
 
 
 def test_extents_too_long_for_the_library(monkeypatch):
-    monkeypatch.setattr(blas, "library", lambda: blas.Library(5, {"f32": 0}))
+    monkeypatch.setattr(blas, "library", lambda: blas.Library("short integers", 5, {"f32": 0}))
     assert kernels(product((2, 16), (16, 30), float32)[0]) == ["matmul_f32"]
 
 
