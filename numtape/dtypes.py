@@ -26,7 +26,8 @@ class DType:
     dtype('float64')
     """
 
-    __slots__ = ("code", "dtype", "is_bool", "is_floating", "is_integer", "itemsize", "name")
+    __slots__ = ("code", "dtype", "is_bool", "is_floating", "is_integer", "itemsize", "name", "types")
+    __hash__ = object.__hash__  # one written in Python would be called at every look-up
 
     def __init__(self, name: str, code: str) -> None:
         self.name = name
@@ -36,6 +37,8 @@ class DType:
         self.is_floating = self.dtype.kind == "f"
         self.is_integer = self.dtype.kind in "iu"
         self.is_bool = self.dtype.kind == "b"
+        self.types: dict[Shape, TensorType] = {}
+        """The tensor types of this dtype, by shape."""
 
     @property
     def as_numpy_dtype(self) -> type[np.generic]:
@@ -59,9 +62,6 @@ class DType:
             return bool(self.dtype == np.dtype(other))  # type: ignore[call-overload]
         except TypeError:
             return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return as_dtype, (self.name,)
@@ -125,22 +125,18 @@ class TensorType:
     __repr__ = __str__
 
 
-_types: dict[tuple[DType, Shape], TensorType] = {}
-
-
 def tensor_type(dtype: DType, shape: Shape) -> TensorType:
     """The one `TensorType` of this dtype and shape."""
-    key = (dtype, shape)
-    found = _types.get(key)
+    found = dtype.types.get(shape)
     if found is None:
-        found = _types.setdefault(key, TensorType(dtype, shape))
+        found = dtype.types.setdefault(shape, TensorType(dtype, shape))
     return found
 
 
 def type_of(array: npt.NDArray[Any]) -> TensorType:
     """The `TensorType` of a NumPy array; TypeError if its elements are not a tensor's."""
-    dtype = _by_numpy.get(array.dtype)
-    return tensor_type(dtype if dtype is not None else as_dtype(array.dtype), array.shape)
+    dtype = _by_numpy.get(array.dtype) or as_dtype(array.dtype)
+    return dtype.types.get(array.shape) or tensor_type(dtype, array.shape)
 
 
 def parse_type(text: str) -> TensorType:

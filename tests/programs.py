@@ -138,7 +138,7 @@ def run_plain(program: Program, inputs: Sequence[Any]) -> list[Any]:
             elif isinstance(argument, Scratch):
                 arguments.append(np.full(argument.nbytes, 0xA5, np.uint8).view(BY_CODE[parameter[:-1]].dtype))
             else:
-                arguments.append(argument)
+                arguments.append(argument if parameter == "i64" else CONSTRUCTORS[parameter](argument))
         scope = dict(names)
         exec(step.kernel.source, scope)
         with np.errstate(all="ignore"):
@@ -177,16 +177,19 @@ WAYS["plain"] = run_plain
 WAYS["native"] = native.run
 
 
-def agree(results: Sequence[Any], expected: Sequence[Any], what: str, tolerance: float | None = None) -> None:
-    """Equal dtypes and shapes, and equal elements up to rounding: that of their dtype if no other is given."""
+def agree(
+    results: Sequence[Any], expected: Sequence[Any], what: str, tolerance: float | None = None, scale: float = 1.0
+) -> None:
+    """Equal dtypes and shapes, and equal elements up to rounding: that of their dtype if no tolerance is given, of
+    numbers as large as `scale`."""
     assert len(results) == len(expected)
     for got, right in zip(results, expected, strict=True):
         right = np.asarray(right)
         assert got.dtype == right.dtype, f"{what}: {got.dtype}, not {right.dtype}"
         assert got.shape == right.shape, f"{what}: {got.shape}, not {right.shape}"
         if got.dtype.kind == "f":
-            limit = tolerance or TOLERANCE[got.dtype.itemsize]
-            np.testing.assert_allclose(got, right, rtol=limit, atol=limit, err_msg=what)
+            limit = TOLERANCE[got.dtype.itemsize] if tolerance is None else tolerance
+            np.testing.assert_allclose(got, right, rtol=limit, atol=limit * scale, err_msg=what)
         else:
             np.testing.assert_array_equal(got, right, err_msg=what)
 

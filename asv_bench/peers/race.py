@@ -21,7 +21,8 @@ from libraries import LIBRARIES
 from workloads import REFERENCE, Workload, library_of
 
 BLOCK = 0.25  # seconds that a contestant works in one turn
-WARM_UP = 0.1  # of a turn goes by before the clock starts: others have emptied the caches of the processor
+CHUNK = 0.02  # at least so much of it at a time
+SETTLE = 0.05  # before a turn: threads of the one before may spin a little longer
 START_LIMIT = 20  # seconds a contestant may spend on first steps before it has shown enough
 
 
@@ -45,20 +46,19 @@ def race(name: str, workload: Workload, ways: Iterable[str], rounds: int) -> dic
 
         try:
             expected = None
-            blocks = {}
-            for way in (REFERENCE, *(way for way in ways if way != REFERENCE)):
-                contestants[way] = Contestant(name, way, Path(folder, str(len(blocks))))
+            chunks = {}
+            for k, way in enumerate([REFERENCE, *ways]):
+                contestants[way] = Contestant(name, way, Path(folder, str(k)))
                 checked = attempt(way, partial(check, workload=workload, expected=expected))
-                if checked is None:
-                    continue
-                expected = expected or checked
-                blocks[way] = attempt(way, steps_in_a_block)
-                say(f"  {way}: agrees, {blocks[way]} steps in a block")
+                if checked is not None:
+                    expected = expected or checked
+                    say(f"  {way}: agrees")
+                    chunks[way] = attempt(way, chunk)
             results |= {way: {"steps": []} for way in contestants}
             for k in range(rounds):
                 say(f"  round {k + 1} of {rounds}")
                 for way in list(contestants):
-                    seconds = attempt(way, lambda one: block(one, blocks[one.way]))
+                    seconds = attempt(way, lambda one: turn(one, chunks[one.way]))
                     if seconds is not None:
                         results[way]["steps"].append(seconds)
         finally:
@@ -77,17 +77,23 @@ def check(one: Contestant, workload: Workload, expected: list[float] | None) -> 
     return result
 
 
-def steps_in_a_block(one: Contestant) -> int:
+def chunk(one: Contestant) -> int:
+    """How many steps it is told to run at a time."""
     steps = 1
-    while (seconds := one.run(steps)["seconds"]) < BLOCK / 4:
+    while one.run(steps)["seconds"] < CHUNK:
         steps *= 2
-    return max(1, round(steps * BLOCK / seconds))
+    return steps
 
 
-def block(one: Contestant, steps: int) -> float:
+def turn(one: Contestant, steps: int) -> float:
     """Seconds a step."""
-    one.run(math.ceil(steps * WARM_UP))
-    return one.run(steps)["seconds"] / steps
+    time.sleep(SETTLE)
+    one.run(steps)  # others have emptied the caches of the processor
+    seconds, done = 0.0, 0
+    while seconds < BLOCK:
+        seconds += one.run(steps)["seconds"]
+        done += steps
+    return seconds / done
 
 
 def first_steps(name: str, ways: Iterable[str], rounds: int) -> dict[str, dict[str, list[dict[str, float]]]]:

@@ -1,7 +1,6 @@
 """The results of race.py as Markdown: one table of ratios, then a table of every way that was tried.
 
-A ratio is how many times longer than numtape a peer takes: the median over the rounds, and in parentheses the middle
-half of them. A library counts with its best way. Where numtape has no figure, the peers' times stand instead.
+`LEGEND` says what a figure means. Where numtape has none, the peers' times stand instead of ratios.
 """
 
 from __future__ import annotations
@@ -16,6 +15,12 @@ from typing import Any
 
 from libraries import LIBRARIES, PEERS
 from workloads import Workload, library_of
+
+LEGEND = """\
+numtape's figures are times; a peer's says how many times longer it took, and below 1 it was faster. Ratios are taken
+round by round: the median, and in parentheses the middle half where there are three rounds or more. In each row a
+library counts with its fastest way; of those that were raced, it is bold below.
+"""
 
 FIRST_STEP_ROWS = {
     "first step, empty cache, after imports": ("cold", "after_imports"),
@@ -46,11 +51,17 @@ def as_ratio(peer: Sequence[float], ours: Sequence[float]) -> str:
     return f"{as_number(middle)} ({as_number(low)}-{as_number(high)})"
 
 
+def best_ways(samples: dict[str, Sequence[float]]) -> dict[str, str]:
+    """The fastest way of each library, by library."""
+    best: dict[str, str] = {}
+    for way in sorted(samples, key=lambda way: statistics.median(samples[way])):
+        best.setdefault(library_of(way), way)
+    return best
+
+
 def row_of(title: str, samples: dict[str, Sequence[float]]) -> list[str]:
     """A row of the table of ratios; `samples` has seconds of one way or more of each library, by way."""
-    best: dict[str, Sequence[float]] = {}
-    for way in sorted(samples, key=lambda way: statistics.median(samples[way])):
-        best.setdefault(library_of(way), samples[way])
+    best = {library: samples[way] for library, way in best_ways(samples).items()}
     ours = best.get("numtape")
     row = [title, as_time(statistics.median(ours)) if ours else "failed"]
     for peer in PEERS:
@@ -71,16 +82,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def ways_of(results: dict[str, dict[str, Any]]) -> str:
     """Every way of one race: its time, and against numtape's best."""
     samples = {way: result["steps"] for way, result in results.items() if result.get("steps")}
-    ours = min(
-        (steps for way, steps in samples.items() if library_of(way) == "numtape"),
-        key=statistics.median,
-        default=None,
-    )
+    best = best_ways(samples)
+    ours = best.get("numtape")
     rows = []
     for way, result in results.items():
         if way in samples:
-            ratio = as_ratio(samples[way], ours) if ours else ""
-            rows.append([way, as_time(statistics.median(samples[way])), ratio])
+            ratio = "" if ours in (None, way) else as_ratio(samples[way], samples[ours])
+            title = f"**{way}**" if way in best.values() else way
+            rows.append([title, as_time(statistics.median(samples[way])), ratio])
         else:
             rows.append([way, result.get("failed", "not timed"), ""])
     return table(["way", "a step", "times numtape's"], rows)
@@ -106,16 +115,16 @@ def imports_of(results: dict[str, dict[str, Any]]) -> str:
         else [name, as_time(statistics.median(result["seconds"])), ", ".join(result["loaded"])]
         for name, result in results.items()
     ]
-    return table(["import beyond NumPy", "", "loads"], rows)
+    return table(["import, beyond NumPy", "time", "of numba and llvmlite, it loads"], rows)
 
 
 def machine() -> str:
     versions = []
-    for library in LIBRARIES.values():
+    for distribution in (*(library.distribution for library in LIBRARIES.values()), "numpy", "numba"):
         try:
-            versions.append(f"{library.distribution} {metadata.version(library.distribution)}")
+            versions.append(f"{distribution} {metadata.version(distribution)}")
         except metadata.PackageNotFoundError:
-            versions.append(f"{library.distribution} missing")
+            versions.append(f"{distribution} missing")
     cpuinfo = Path("/proc/cpuinfo")
     models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line] if cpuinfo.exists() else []
     cpu = models[0].split(":")[1].strip() if models else platform.processor() or platform.machine()
@@ -127,16 +136,16 @@ def report(workloads: dict[str, Workload], results: dict[str, Any]) -> str:
     """All that was measured, `results` being what run.py collected, as Markdown."""
     ratios, details = [], []
     for name, raced in results["race"].items():
-        title = workloads[name].title
+        title = f"{name}: {workloads[name].title}"
         ratios.append(row_of(title, {way: r["steps"] for way, r in raced.items() if r.get("steps")}))
         details += [f"### {title}\n", ways_of(raced)]
     for name, firsts in results["first"].items():
         for title, (temperature, field) in FIRST_STEP_ROWS.items():
             samples = {way: [r[field] for r in rows[temperature]] for way, rows in firsts.items()}
-            ratios.append(row_of(title, samples))
+            ratios.append(row_of(f"{name}: {title}", samples))
         details += [f"### First step in a fresh process: {workloads[name].title}\n", first_steps_of(firsts)]
     if results["import"]:
         samples = {name: r["seconds"] for name, r in results["import"].items() if "seconds" in r}
         ratios.append(row_of("import, beyond NumPy", samples))
         details += ["### Imports\n", imports_of(results["import"])]
-    return "\n".join([table(["", "numtape", *PEERS], ratios), machine() + "\n", *details])
+    return "\n".join([table(["", "numtape", *PEERS], ratios), LEGEND, machine() + "\n", *details])

@@ -65,6 +65,7 @@ def main():
     alive = answer(set_up)
     while alive and (line := sys.stdin.readline()):
         alive = answer(lambda steps=int(line): list(run(steps)))
+    os._exit(0)  # some libraries take a second to say goodbye
 
 
 if __name__ == "__main__":

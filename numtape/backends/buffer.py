@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -35,3 +36,14 @@ def allocate(type: TensorType) -> Buffer:
     raw = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -raw.__array_interface__["data"][0] % ALIGNMENT
     return Buffer(raw[start : start + nbytes].view(type.dtype.dtype))
+
+
+def _references_when_alone() -> int:
+    arrays = [object()]
+    for k in (0,):
+        return getrefcount(arrays[k])
+    raise AssertionError
+
+
+ALONE = _references_when_alone()
+"""What `getrefcount(arrays[k])` says of an item that only the list holds: Python versions differ."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import sys
 from collections.abc import Sequence
 from functools import cache
+from operator import attrgetter, itemgetter
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from numtape.backends.buffer import ALIGNMENT, Buffer, allocate
+from numtape.backends.buffer import ALIGNMENT, ALONE, Buffer, allocate
 from numtape.cache import kernels
 from numtape.codegen import blas
 from numtape.codegen.plan import Plan, plan
@@ -47,14 +48,7 @@ FORMATS = {
 """How a Python number of each dtype fills one word."""
 
 
-def _count_in_list() -> int:
-    for item in [object()]:
-        return sys.getrefcount(item)
-    raise AssertionError
-
-
-IN_LIST = _count_in_list()
-"""What `sys.getrefcount(item)` says in a loop over a list that alone holds the item: Python versions differ."""
+_address = attrgetter("address")
 
 
 class _Binding:
@@ -84,11 +78,14 @@ class Executable:
         self.steps = [(kernels.address(s.kernel), s) for s in self.plan.steps]
         self.entry = _runner()
         self.idle: list[_Binding] = []
-        position = {v: k for k, (v, _) in enumerate(self.new)}
+        self.new_range = range(len(self.new))
         self.donated = tuple(v for kind, v in self.plan.results if kind == "donated")
-        self.results = [
-            (kind == "new", position[v] if kind == "new" else v) for kind, v in self.plan.results
-        ]
+        at = {v: self.array_count + k for k, (v, _) in enumerate(self.new)}
+        places = [at[v] if kind == "new" else v if v < self.array_count else v + len(self.new)
+                  for kind, v in self.plan.results]  # fmt: skip
+        self.gives_numbers = any(k >= words for k in places)
+        self.choose: Any = itemgetter(*places) if len(places) > 1 else lambda pool: [pool[k] for k in places]
+        """Picks the results out of arrays, new buffers and, if `gives_numbers`, Python numbers."""
 
     def __call__(self, arrays: Sequence[Buffer], scalars: Sequence[Any] = ()) -> list[Buffer]:
         """The outputs' buffers; a donated input's buffer comes back as the output's."""
@@ -104,30 +101,23 @@ class Executable:
         except IndexError:
             binding = self.bind()
         new = binding.results
-        k = 0
-        for buffer in new:
-            if sys.getrefcount(buffer) != IN_LIST:
+        for k in self.new_range:
+            if getrefcount(new[k]) != ALONE:
                 new[k] = allocate(self.new[k][1])
-            k += 1
-        addresses = [*[b.address for b in arrays], *[b.address for b in new]]
+        pool = [*arrays, *new]
         try:
-            self.format.pack_into(binding.row, 0, *addresses, *scalars)
+            self.format.pack_into(binding.row, 0, *map(_address, pool), *scalars)
         except (OverflowError, struct.error):
-            with np.errstate(over="ignore"):  # a number beyond float32 is infinite there, as in NumPy
-                types = [t.dtype for t in self.scalars]
-                fitting = [t.dtype.type(float(x) if t.is_floating else x).item() for t, x in zip(types, scalars)]
-            self.format.pack_into(binding.row, 0, *addresses, *fitting)
-        found = [
-            new[k] if is_new else arrays[k] if k < self.array_count else self._number(k, scalars)
-            for is_new, k in self.results
-        ]
-        return binding, found
+            fitting = [number.item() for number in self._numbers(scalars)]
+            self.format.pack_into(binding.row, 0, *map(_address, pool), *fitting)
+        if self.gives_numbers:
+            pool += map(Buffer, self._numbers(scalars))
+        return binding, list(self.choose(pool))
 
-    def _number(self, index: int, scalars: Sequence[Any]) -> Buffer:
-        """A Python number that goes out as it came in."""
-        k = index - self.array_count
+    def _numbers(self, scalars: Sequence[Any]) -> list[npt.NDArray[Any]]:
+        """Python numbers as arrays of one element; what is beyond float32 is infinite there, as in NumPy."""
         with np.errstate(over="ignore"):
-            return Buffer(np.array([scalars[k]], self.scalars[k].dtype.dtype))
+            return [np.array([x]).astype(t.dtype.dtype) for x, t in zip(scalars, self.scalars, strict=True)]
 
     def bind(self) -> _Binding:
         p = self.plan
@@ -158,7 +148,7 @@ class Executable:
         for address, step in self.steps:
             calls.append((address, len(blocks)))
             scratch = base + p.scratch
-            for argument in step.arguments:
+            for argument, code in zip(step.arguments, step.kernel.parameters, strict=True):
                 if isinstance(argument, Pointer):
                     if argument.value in place:
                         patches += [len(blocks), place[argument.value]]
@@ -171,7 +161,7 @@ class Executable:
                 elif isinstance(argument, Native):
                     blocks.append(blas.address(argument.name))
                 else:
-                    blocks.append(argument)
+                    blocks.append(_word(argument, code))
         block_array = np.array(blocks or [0], np.int64)
         patch_array = np.array(patches or [0], np.int64)
         start = block_array.ctypes.data
@@ -182,6 +172,12 @@ class Executable:
         )
         results = [allocate(type) for _, type in self.new]
         return _Binding(header, row, results, (arena, block_array, patch_array, step_array))
+
+
+def _word(number: float, code: str) -> int:
+    """The word that holds a number."""
+    (word,) = struct.unpack("<q", struct.pack(f"<{FORMATS[code]}", number))
+    return int(word)
 
 
 @cache

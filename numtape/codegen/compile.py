@@ -2,7 +2,8 @@
 
 Numba is the front end: it types the source and lowers it to LLVM IR. From there on the IR is optimized once and
 written as an object file by llvmlite, so that what is loaded now and what a later process loads from disk are the
-same bytes. Each object has one symbol to call, `void entry(int64 *block)`: the block holds the kernel's arguments.
+same bytes. Each object has one symbol to call, `void entry(int64 *block)`: the block holds the kernel's arguments, each
+in the lowest bytes of a word.
 """
 
 from __future__ import annotations
@@ -144,8 +145,12 @@ def _write_entry(module: Any, symbol: str, target: Any, fndesc: Any, argument_ty
     arguments = []
     for k, type in enumerate(argument_types):
         word = builder.load(builder.gep(entry.args[0], [i64(k)]))
-        pointer = isinstance(type, types.CPointer)
-        arguments.append(builder.inttoptr(word, target.get_value_type(type)) if pointer else word)
+        native = target.get_value_type(type)
+        if isinstance(type, types.CPointer):
+            arguments.append(builder.inttoptr(word, native))
+        else:
+            bits = builder.trunc(word, ir.IntType(type.bitwidth)) if type.bitwidth < 64 else word
+            arguments.append(bits if isinstance(type, types.Integer) else builder.bitcast(bits, native))
     callee = target.declare_function(module, fndesc)
     # Only the entry is called from outside: the kernel itself can be inlined and dropped.
     callee.linkage = "internal"

@@ -2,8 +2,9 @@
 
 In comes a group with its layout; out goes a `Step`. The source is Python that Numba compiles, and that also runs as it
 stands (pointers being flat arrays), so that what is generated can be tested without a compiler. Names in it are
-numbered by first appearance: equal groups have equal text. Extents are arguments, so lengths are in no kernel. In each
-loop all loads come first and all stores last: a store may go where something was loaded from.
+numbered by first appearance: equal groups have equal text. Extents are arguments, so lengths are in no kernel, and so
+are literals: they often come from a length. In each loop all loads come first and all stores last: a store may go
+where something was loaded from.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from numtape.dtypes import DType
@@ -93,6 +95,7 @@ class _Emitter:
         self.kept: dict[int, None] = {}
         self.loops: dict[int, list[Member]] = {}
         self.constants: dict[str, str] = {}
+        self.numbers: dict[str, tuple[str, str, Argument]] = {}
         self.periods: dict[int, str] = {}
         self.scratch: dict[str, tuple[str, str, int]] = {}
         self.plan_loops()
@@ -111,7 +114,8 @@ class _Emitter:
         if not self.flat:
             periods: list[tuple[str, str, Argument]] = [(name, "i64", rows) for rows, name in self.periods.items()]
             extents = [("rows", "i64", size // columns), ("columns", "i64", columns), *periods]
-        names, types, arguments = zip(*self.pointers.values(), *scratch, *extents, strict=True)
+        parameters = (*self.pointers.values(), *scratch, *self.numbers.values(), *extents)
+        names, types, arguments = zip(*parameters, strict=True)
         constants = [f"{name} = {text}" for text, name in self.constants.items()]
         source = "\n".join([*constants, f"def kernel({', '.join(names)}):", *_indent(body)]) + "\n"
         writes = tuple(m.index for m in self.layout.members if m.index in self.stored)
@@ -359,8 +363,12 @@ class _Emitter:
             return f"{constructor}({self.subscript(level, i.type.size)})"
         if i.type.dtype.is_bool:
             return str(bool(i.attributes[0]))
-        number = float(i.attributes[0]) if i.type.dtype.is_floating else int(i.attributes[0])
-        return self.named(f"{constructor}({number!r})")
+        number = i.type.dtype.dtype.type(i.attributes[0]).item()
+        if number in (0, 1, -1) or not isfinite(number):
+            return self.named(f"{constructor}({number})")
+        name = self.name("a", (constructor, number))
+        self.numbers[name] = (name, constructor, number)
+        return name
 
     def named(self, text: str) -> str:
         """Text with names for the constants in it: they stand above the kernel, where they cost no compile time."""
@@ -424,7 +432,8 @@ def _constructor(dtype: DType) -> str:
 
 def _typed(text: str, dtype: DType) -> str:
     """Integers widen in Numba's arithmetic: bring them back."""
-    return f"{dtype.code}({text})" if dtype.is_integer else text
+    done = not dtype.is_integer or re.fullmatch(rf"{dtype.code}\(\w+\)", text)
+    return text if done else f"{dtype.code}({text})"
 
 
 def _stored(text: str, dtype: DType) -> str:

@@ -100,66 +100,78 @@ def _donations(
 ) -> dict[int, int]:
     """Which output's value can be written over which input's."""
     found: dict[int, int] = {}
-    inputs = program.inputs
-    by_index = {program.instructions[k].attributes[0]: k for k in inputs}
+    by_index = {program.instructions[k].attributes[0]: k for k in program.inputs}
     place = {m: (number, group) for number, group in enumerate(groups) for m in group.members}
     for position, index in program.donations:
         value, old = root(program, program.outputs[position]), by_index[index]
-        if value not in place or old in outputs or value in found or old in found.values():
+        if value not in place or value in found or old in outputs or old in found.values():
             continue
         number, group = place[value]
-        if program.type(value) != program.type(old) or group.layout is None:
-            continue
-        if readers.get(old, [number])[-1] > number:
-            continue
-        stages = {m.stage for m in group.layout.members if m.space is Level.FULL}
-        levels = {
-            level
-            for m in group.layout.members
-            for k, level in zip(program.instructions[m.index].operands, m.operands, strict=True)
-            if root(program, k) == old
-        }
-        written = next(m for m in group.layout.members if m.index == value)
-        is_map = program.instructions[value].op.kind is Kind.MAP
-        if is_map and written.level is Level.FULL and levels <= {Level.FULL} and len(stages) == 1:
+        new_type, old_type = program.type(value), program.type(old)
+        fits = new_type.dtype is old_type.dtype and new_type.size == old_type.size
+        if fits and readers.get(old, [number])[-1] <= number and _replaces(program, group, value, old):
             found[value] = old
     return found
 
 
+def _replaces(program: Program, group: Group, value: int, old: int) -> bool:
+    """Whether a group is through with each element of the old value when it writes the new one's."""
+    if group.layout is None or program.instructions[value].op.kind is not Kind.MAP:
+        return False
+    stages, levels = set(), {Level.FULL}
+    for m in group.layout.members:
+        if m.space is Level.FULL:
+            stages.add(m.stage)
+        if m.index == value:
+            levels.add(m.level)
+        operands = program.instructions[m.index].operands
+        levels.update(level for k, level in zip(operands, m.operands, strict=True) if root(program, k) == old)
+    return len(stages) == 1 and levels == {Level.FULL}
+
+
 def _arena(program: Program, steps: list[Step], outputs: set[int]) -> tuple[dict[int, int], int, int]:
-    """First fit by liveness; scratch of all steps shares one region at the end."""
-    born: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for number, step in enumerate(steps):
-        for value in step.writes:
-            born.setdefault(value, number)
-        for a in step.arguments:
-            if isinstance(a, Pointer):
-                last[a.value] = number
-    free: list[tuple[int, int]] = []
+    """A place for each value from the step that writes it to the last that reads it; scratch of all steps shares one
+    region at the end."""
+    last = {a.value: number for number, step in enumerate(steps) for a in step.arguments if isinstance(a, Pointer)}
+    memory = _Memory()
     offsets: dict[int, int] = {}
-    top = 0
     dying: dict[int, list[int]] = {}
     for number, step in enumerate(steps):
         for value in step.writes:
-            if value in outputs or born[value] != number or value not in last:
-                continue
-            need = _aligned(program.type(value).nbytes)
-            fit = min((f for f in free if f[1] >= need), key=lambda f: f[1], default=None)
-            if fit is None:
-                offsets[value], top = top, top + need
-            else:
-                free.remove(fit)
-                offsets[value] = fit[0]
-                if fit[1] > need:
-                    free.append((fit[0] + need, fit[1] - need))
-            dying.setdefault(last[value], []).append(value)
+            if value not in outputs and value not in offsets:
+                offsets[value] = memory.take(_aligned(program.type(value).nbytes))
+                dying.setdefault(last[value], []).append(value)
         for value in dying.pop(number, ()):
-            free.append((offsets[value], _aligned(program.type(value).nbytes)))
-    scratch = max(
-        (sum(_aligned(a.nbytes) for a in s.arguments if isinstance(a, Scratch)) for s in steps), default=0
-    )
-    return offsets, top, top + scratch
+            memory.give(offsets[value], _aligned(program.type(value).nbytes))
+    scratch = [sum(_aligned(a.nbytes) for a in step.arguments if isinstance(a, Scratch)) for step in steps]
+    return offsets, memory.top, memory.top + max(scratch, default=0)
+
+
+class _Memory:
+    """Blocks of memory: the smallest free one that is large enough is taken, and neighbours that are free are one."""
+
+    def __init__(self) -> None:
+        self.top = 0
+        self.free: dict[int, int] = {}
+
+    def take(self, size: int) -> int:
+        start = min((s for s, n in self.free.items() if n >= size), key=self.free.__getitem__, default=None)
+        if start is None:
+            start = next((s for s, n in self.free.items() if s + n == self.top), self.top)
+            self.free.pop(start, None)
+            self.top = start + size
+            return start
+        left = self.free.pop(start) - size
+        if left:
+            self.free[start + size] = left
+        return start
+
+    def give(self, start: int, size: int) -> None:
+        size += self.free.pop(start + size, 0)
+        before = next((s for s, n in self.free.items() if s + n == start), None)
+        if before is not None:
+            start, size = before, size + self.free[before]
+        self.free[start] = size
 
 
 def _aligned(nbytes: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """`source` defines a function `kernel`; `parameters` are type codes: "f32*" a pointer, "i64" an integer."""
+    """`source` defines a function `kernel`; `parameters` are type codes: "f32*" a pointer, "i64" or "f32" a number."""
 
     name: str
     source: str
@@ -45,7 +45,7 @@ class Native:
     name: str
 
 
-Argument = Pointer | Scratch | Native | int
+Argument = Pointer | Scratch | Native | int | float
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ numbers: changing the learning rate compiles and records nothing new. The rules 
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Optimizer:
     `learning_rate` is a finite number from 0, a scalar Variable, or a function of the step's number that returns one;
     it may be assigned at any time. `weight_decay` shrinks each Variable by that part times the learning rate before a
     step. At most one of `clipnorm` (the norm of each gradient), `global_clipnorm` (the norm of all together) and
-    `clipvalue` (each element) bounds the gradients.
+    `clipvalue` (each element) bounds the gradients. A Variable that is given several times changes several times.
     """
 
     slots: tuple[str, ...] = ()
@@ -57,6 +58,8 @@ class Optimizer:
         self.weight_decay = None if weight_decay is None else check(self.name, "weight_decay", weight_decay)
         limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
         given = {key: check(self.name, key, limit) for key, limit in limits.items() if limit is not None}
+        if 0.0 in given.values():
+            raise ValueError(f"{self.name}: {', '.join(given)} must be positive, got 0")
         if len(given) > 1:
             raise ValueError(f"{self.name}: only one of {', '.join(given)} can bound the gradients")
         self._clip: str = next(iter(given), "")
@@ -111,19 +114,25 @@ class Optimizer:
         pairs = list(grads_and_vars)
         if not _usual(pairs):
             pairs = self._checked(pairs)
-        groups = self._groups.get(key := tuple([id(variable) for _, variable in pairs]))
+        gradients, variables = zip(*pairs, strict=True)
+        groups = self._groups.get(key := tuple(map(id, variables)))
         if groups is None:
-            groups = self._groups[key] = self._grouped([variable for _, variable in pairs])
-        numbers = [self._rate(), *self._numbers()]
+            groups = self._groups[key] = self._grouped(variables)
+        rate = self._rate()
+        numbers = list(self._numbers())
         if self.weight_decay is not None:
             numbers.append(self.weight_decay)
-        if self._clip:
+        clip = self._clip
+        if clip == "global_clipnorm" and len(groups) > 1:
+            gradients, clip = tuple(_clipped(list(gradients), clip, self._limit)), ""
+        if clip:
             numbers.append(self._limit)
-        options = self._options(), self.weight_decay is not None, self._clip
+        options = self._options(), self.weight_decay is not None, clip
         for group in groups:
-            gradients = [pairs[k][0] for k in group.members]
-            attributes = (len(gradients), len(numbers), *group.places, *options)
-            assign(group.variables, self._op, gradients + numbers, (), attributes, pack=self._pack)
+            given = gradients if len(groups) == 1 else [gradients[k] for k in group.members]
+            own = rate if type(rate) is float else convert(rate, given[0].dtype)
+            attributes = (len(given), 1 + len(numbers), *group.places, *options)
+            assign(group.variables, self._op, [*given, own, *numbers], (), attributes, pack=self._pack)
         return self.iterations
 
     def minimize(self, loss: Any, var_list: Sequence[Variable], tape: Any = None) -> Variable:
@@ -193,38 +202,42 @@ class Optimizer:
         if type(rate) is float:
             if not 0.0 <= rate < math.inf:
                 check(self.name, "learning_rate", rate)
-        elif not isinstance(rate, Tensor | Variable):
+        else:
             rate = check(self.name, "learning_rate", rate)
         return rate
 
-    def _grouped(self, variables: list[Variable]) -> list[_Group]:
-        """What is assigned at once: Variables of one dtype. The last group also counts the step."""
+    def _grouped(self, variables: Sequence[Variable]) -> list[_Group]:
+        """What is assigned at once: Variables of one dtype, each once. The last group also counts the step."""
         if not variables:
             raise ValueError(f"{self.name}: no gradients provided for any variable: no pairs given")
         self.build(variables)
-        by_dtype: dict[DType, list[int]] = {}
+        times: dict[int, int] = {}
+        together: dict[tuple[int, DType], list[int]] = {}
         for k, variable in enumerate(variables):
-            by_dtype.setdefault(variable.dtype, []).append(k)
+            times[id(variable)] = turn = times.get(id(variable), 0) + 1
+            together.setdefault((turn, variable.dtype), []).append(k)
         groups: list[_Group] = []
-        for members in by_dtype.values():
+        for members in together.values():
             own = [variables[k] for k in members]
             numbers = tuple(slot._number for variable in own for slot in self._slots[id(variable)][1])
-            groups.append(_Group(members, own, (numbers, len(groups) == len(by_dtype) - 1)))
+            groups.append(_Group(members, own, (numbers, len(groups) == len(together) - 1)))
         return groups
 
     def __repr__(self) -> str:
         return f"<nt.keras.optimizers.{type(self).__name__}: learning_rate={self._learning_rate!r}>"
 
 
+_type_of = operator.attrgetter("_type")
+
+
 def _usual(pairs: list[Any]) -> bool:
     """Whether all pairs are a tensor and a Variable of one type, so that nothing else needs a look."""
-    for pair in pairs:
-        if len(pair) != 2:
-            return False
-        g, variable = pair
-        if type(g) is not Tensor or type(variable) is not Variable or g._type is not variable._type:
-            return False
-    return True
+    try:
+        gradients, variables = zip(*pairs, strict=True)
+    except (TypeError, ValueError):
+        return False
+    kinds = set(map(type, gradients)), set(map(type, variables))
+    return kinds == ({Tensor}, {Variable}) and list(map(_type_of, gradients)) == list(map(_type_of, variables))
 
 
 @dataclass(slots=True)
@@ -278,19 +291,28 @@ def _clipped(gradients: list[Any], clip: str, limit: Any) -> list[Any]:
         return [minimum(maximum(g, -limit), limit) for g in gradients]
     if not clip:
         return gradients
-    squares = [reshape_to(sum_(g * g, tuple(range(g.rank))), ()) for g in gradients]
     if clip == "global_clipnorm":
-        total: Any = squares[0]
-        for s in squares[1:]:
+        widest = max((g.dtype for g in gradients), key=lambda dtype: dtype.itemsize)
+        total, *others = [_squares(convert(g, widest)) for g in gradients]
+        for s in others:
             total = total + s
-        squares = [total] * len(gradients)
+        squares = [convert(total, g.dtype) for g in gradients]
+    else:
+        squares = [_squares(g) for g in gradients]
     # Gradients within the limit stay bit for bit what they are: the factor is then exactly 1.
     return [g * (limit / maximum(sqrt(s), limit)) for g, s in zip(gradients, squares, strict=True)]
 
 
+def _squares(g: Any) -> Any:
+    """The sum of the squares of all elements."""
+    return reshape_to(sum_(g * g, tuple(range(len(g.shape)))), ())
+
+
 def check(name: str, option: str, number: Any) -> Any:
-    """The number, if it is finite and not negative; tensors and Variables pass."""
+    """The number, if it is finite and not negative; tensors and Variables pass if they hold one float."""
     if isinstance(number, Tensor | Variable):
+        if number.shape or not number.dtype.is_floating:
+            raise ValueError(f"{name}: {option} is a single float, got {number.dtype.name}{list(number.shape)}")
         return number
     if isinstance(number, bool) or not isinstance(number, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: {option} is a number, got {number!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -246,7 +247,7 @@ class GradientTape:
         kind = type(sources)
         if kind is Variable or kind is Tensor:
             return found[0]
-        if kind is list and not any(map(nest.is_nested, sources)):
+        if flat is sources:
             return found
         return nest.pack_sequence_as(sources, found)
 
@@ -268,19 +269,18 @@ class GradientTape:
             reads = self._reads
             outputs = [t if type(t) is Tensor else t._value for t in targets]
             weights = [s for s in seeds if s is not None] if seeds else []
-            words = trace.key(_GRADIENT, outputs + weights if weights else outputs, [], ())
-            own = {id(t) for t in targets}
-            groups = []
-            for source in sources:
-                if isinstance(source, Variable):
-                    slots = reads.get(id(source), _UNREAD)[1:]
-                    slot = trace.slot(source._value) if id(source) in own else None
-                    groups.append(slots if slot is None or slot in slots else (*slots, slot))
-                else:
-                    slot = trace.slot(source)
-                    groups.append(() if slot is None else (slot,))
+            words = trace.key(_GRADIENT, [*outputs, *weights], [], ())
+            # A Variable stands for all the slots that its reads gave: behind the first of its entry.
+            groups = [reads.get(id(x), _UNREAD) if type(x) is not Tensor else _entry(trace.slot(x)) for x in sources]
+            if any(type(t) is not Tensor for t in targets):
+                for k, source in enumerate(sources):
+                    slot = trace.slot(source._value) if any(t is source for t in targets) else None
+                    if slot is not None and slot not in groups[k][1:]:
+                        groups[k] = (*groups[k], slot)
             ranges = (*self._ranges, self._start, trace.node.length) if self._active else self._ranges
-            watched = [(start, slot) for t, start in self._watched if (slot := trace.slot(t)) is not None]
+            watched: list[tuple[int, int]] = []
+            if self._watched:
+                watched = [(n, slot) for t, n in self._watched if (slot := trace.slot(t)) is not None]
             pattern = tuple([s is not None for s in seeds]) if seeds else len(outputs)
             key = (_GRADIENT, pattern, ranges, tuple(groups), tuple(reads.values()), tuple(watched), words)
             node = trace.node.edges.get(key)
@@ -296,7 +296,7 @@ class GradientTape:
                     return differentiate(
                         builder,
                         [v.index for v in values[: len(outputs)]],
-                        groups,
+                        [slots for _, *slots in groups],
                         [next(given) if has else None for has in has_weight],
                         [(ranges[k], ranges[k + 1]) for k in range(0, len(ranges), 2)],
                         starts,
@@ -342,22 +342,29 @@ _GRADIENT: Any = _Gradient()
 _UNREAD = (0,)
 
 
+def _entry(slot: int | None) -> tuple[int, ...]:
+    return _UNREAD if slot is None else (0, slot)
+
+
+_LEAVES = ({Tensor}, {Variable}, {Tensor, Variable})
+_is_floating = operator.attrgetter("_type.dtype.is_floating")
+
+
 def _leaves(structure: Any, role: str) -> list[Any]:
     kind = type(structure)
     if kind is Tensor or kind is Variable:
         leaves = [structure]
+    elif kind is list and set(map(type, structure)) in _LEAVES:
+        leaves = structure
     else:
-        leaves = list(structure) if kind is list else nest.flatten(structure)
-    for leaf in leaves:
-        kind = type(leaf)
-        if (kind is Tensor or kind is Variable) and leaf._type.dtype.is_floating:
-            continue
-        if nest.is_nested(leaf):
-            return _leaves(tuple(structure), role)
-        if not isinstance(leaf, Tensor | Variable):
-            hint = "; a tape follows tensors, so convert it before the computation" if role == "source" else ""
-            raise TypeError(f"the {role} of a gradient is a tensor or Variable, not {type(leaf).__name__}{hint}")
-        _check_floating(leaf, role, " when calling GradientTape.gradient")
+        leaves = nest.flatten(structure)
+        for leaf in leaves:
+            if not isinstance(leaf, Tensor | Variable):
+                hint = "; a tape follows tensors, so convert it before the computation" if role == "source" else ""
+                raise TypeError(f"the {role} of a gradient is a tensor or Variable, not {type(leaf).__name__}{hint}")
+    if not all(map(_is_floating, leaves)):
+        for leaf in leaves:
+            _check_floating(leaf, role, " when calling GradientTape.gradient")
     return leaves
 
 
@@ -378,9 +385,8 @@ def _seeds(output_gradients: Any, targets: list[Any]) -> list[Any]:
         raise ValueError(f"{len(given)} output_gradients were given for {len(targets)} targets")
     seeds = []
     for weight, target in zip(given, targets, strict=True):
-        if isinstance(weight, Variable):
-            weight = weight.value()  # as any other read
-        seed = None if weight is None else as_tensor(weight, target.dtype)
+        read = weight.value() if isinstance(weight, Variable) else weight  # as any other read
+        seed = None if read is None else as_tensor(read, target.dtype)
         if seed is not None and seed._type is not target._type:
             raise ValueError(f"output_gradients: {seed._type} was given for a target of type {target._type}")
         seeds.append(seed)
@@ -402,6 +408,8 @@ def _of_itself(source: Any, targets: list[Any], seeds: list[Any] | None) -> Any:
 
 
 def _unconnected(option: Any) -> UnconnectedGradients:
+    if type(option) is UnconnectedGradients:
+        return option
     try:
         return UnconnectedGradients(option)
     except ValueError:

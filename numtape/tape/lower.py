@@ -19,7 +19,7 @@ class Lowered:
     """A program, and what of the trace it takes and gives.
 
     Its inputs are, in this order: `arrays`, by the number of their admission; `known` slots, computed before; and
-    `scalars`, the numbers (None: all of them, in order) of the types `scalar_types`. Its outputs are the slots `outputs`.
+    `scalars`, the numbers (None: all of them, in order) of the types `scalar_types`. It gives the slots `outputs`.
     """
 
     program: Program
@@ -28,6 +28,8 @@ class Lowered:
     scalars: tuple[int, ...] | None
     outputs: tuple[int, ...]
     scalar_types: tuple[TensorType, ...]
+    takes_all: bool
+    """Whether `arrays` are the first inputs of the trace, in order, and nothing else is taken."""
     executable: Executable | None = None
 
     def compile(self) -> Executable:
@@ -90,4 +92,5 @@ def lower(path: Iterable[Node], wanted: tuple[int, ...], known: frozenset[int]) 
         None if numbers == tuple(range(scalar_count)) else numbers,
         wanted,
         tuple(instructions[slot].type for slot in scalars),
+        not computed and all(instructions[slot].attributes[0] == k for k, slot in enumerate(arrays)),
     )

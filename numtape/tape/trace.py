@@ -18,16 +18,18 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numtape.backends.buffer import ALONE, Buffer
 from numtape.cache import FORGET
 from numtape.cache.statistics import COUNTERS
 from numtape.dtypes import DType, TensorType, float32, tensor_type
 from numtape.ir.op import Op
-from numtape.ir.program import INPUT, Builder, Instruction, Value
+from numtape.ir.program import Builder, Instruction, Value
 from numtape.ops.core import PUBLIC, default_dtype, dtype_groups, install_recorder
 from numtape.ops.movement import reshape_to, stop
 from numtape.tape.lower import Lowered, lower
@@ -37,7 +39,6 @@ from numtape.tape.tensor import Tensor, buffer_of, check_number, from_numpy, hol
 if TYPE_CHECKING:
     from types import FrameType
 
-    from numtape.backends.buffer import Buffer
     from numtape.backends.native import Executable
 
 LENGTH = 128
@@ -111,7 +112,13 @@ def forget() -> None:
     _nodes = 0
 
 
-FORGET.append(forget)
+def _clear() -> None:
+    forget()
+    if not STATE.trace.next_slot:  # nothing under way
+        STATE.trace.begin()
+
+
+FORGET.append(_clear)
 
 
 class Trace:
@@ -181,52 +188,66 @@ class Trace:
         """The tensor's slot, if this trace knows it."""
         return tensor._slot if tensor._trace is self else self.admitted.get(id(tensor))
 
-    def word(self, operand: Any, op: Op, operands: Sequence[Any], tapes: Sequence[Any]) -> Word:
-        """The operand's part of a key; a new input is admitted, and a number put with the scalars."""
+    def admit(self, tensor: Tensor) -> TensorType:
+        """Make a tensor an input, and return what stands for it in a key."""
+        slot = self.next_slot
+        self.inputs.append(tensor._data or buffer_of(tensor))
+        self.kept.append(tensor)
+        self.admitted[id(tensor)] = slot
+        self.next_slot = slot + 1
+        type_ = tensor._type
+        self.input_bytes += type_.nbytes
+        return type_
+
+    def word(self, operand: Any, op: Op, operands: Sequence[Any]) -> Word:
+        """What stands for a number, or for an array or the like that becomes a new input."""
         kind = type(operand)
-        x = operand
-        reader = None
-        if kind is not Tensor:
-            if kind is not float:
-                reader = READERS.get(kind)
-                if reader is not None:
-                    x = reader(operand)
-                elif _is_foreign(operand):
-                    raise _Foreign
-                else:
-                    x = convert(op, operands, operand)
-            if type(x) is not Tensor:
-                self.scalars.append(x)
-                self.next_slot += 1
-                return float if kind is float else _number_class(x)
-        if x._trace is self:
-            word = slot = x._slot
+        if kind is bool or kind is int:
+            x = operand
+        elif _is_foreign(operand):
+            raise _Foreign
         else:
-            slot = self.admitted.get(id(x), -1)
-            if slot >= 0:
-                word = slot
-            else:
-                word = x._type
-                slot = self.next_slot
-                self.inputs.append(x._data or buffer_of(x))
-                self.kept.append(x)
-                self.admitted[id(x)] = slot
-                self.next_slot = slot + 1
-                self.input_bytes += word.nbytes
-        if reader is not None and tapes:
-            for tape in tapes:
-                tape._note_read(operand, slot, self.node.length)
-        return word
+            x = convert(op, operands, operand)
+        if type(x) is Tensor:
+            return self.admit(x)
+        self.scalars.append(x)
+        self.next_slot += 1
+        return _number_class(x)
 
     def key(self, op: Op, operands: Sequence[Any], first: list[Any], tapes: Sequence[Any]) -> tuple[Any, ...]:
         """`first`, then a word for each operand."""
+        # The hottest loop of all: what usual steps are made of is done in place, the rest by `word`.
         count = len(first)
+        append = first.append
         try:
             for x in operands:
-                if type(x) is Tensor and x._trace is self:
-                    first.append(x._slot)
+                kind = type(x)
+                if kind is Tensor:
+                    if x._trace is self:
+                        append(x._slot)
+                        continue
+                    value = x
+                elif kind is float:
+                    self.scalars.append(x)
+                    self.next_slot += 1
+                    append(float)
+                    continue
+                elif kind in VARIABLES:
+                    value = x._value
                 else:
-                    first.append(self.word(x, op, operands, tapes))
+                    append(self.word(x, op, operands))
+                    continue
+                if value._trace is self:
+                    slot = value._slot
+                    append(slot)
+                elif (slot := self.admitted.get(id(value), -1)) >= 0:
+                    append(slot)
+                else:
+                    slot = self.next_slot
+                    append(self.admit(value))
+                if tapes and kind is not Tensor:
+                    for tape in tapes:
+                        tape._note_read(x, slot, self.node.length)
         except _Foreign:
             # To convert a list may record ops and compute values, so it comes before anything is admitted.
             self.retract()
@@ -295,8 +316,10 @@ class Trace:
             # A Variable holds its value: one that only this list holds has been assigned again.
             living += [assigned[k] for k in range(len(assigned)) if getrefcount(assigned[k]) > ALONE]
         pending = [t for t in living if t._data is None] if self.known else living
+        if self.packs:  # another thread may have taken one over
+            self.packs = [pack for pack in self.packs if pack.trace is self]
         if pending or self.packs:
-            slots = [t._slot for t in pending]
+            slots = list(map(_slot_of, pending))
             for pack in self.packs:
                 slots += pack.slots
             wanted = tuple(slots)
@@ -321,7 +344,9 @@ class Trace:
         else:
             self._settle((), [], living, [])
 
-    def _settle(self, wanted: tuple[int, ...], found: list[Buffer], living: list[Tensor], pending: list[Tensor]) -> None:
+    def _settle(
+        self, wanted: tuple[int, ...], found: list[Buffer], living: list[Tensor], pending: list[Tensor]
+    ) -> None:
         """Hand out results, and start afresh unless a tape holds the record."""
         for t, buffer in zip(pending, found):  # noqa: B905  the packs' follow
             t._data = buffer
@@ -356,7 +381,7 @@ class Trace:
         """A program with its arguments, all but started, and the results to be."""
         arrays = inputs = self.inputs
         alone = ALONE
-        if lowered.known or lowered.arrays != tuple(range(len(inputs))):
+        if not lowered.takes_all or len(inputs) != len(lowered.arrays):
             arrays = [inputs[k] for k in lowered.arrays] + [self.known[slot] for slot in lowered.known]
             alone += 1
         scalars = self.scalars
@@ -401,23 +426,19 @@ class Trace:
         tensor._data = executable(arrays, [self.scalars[k] for k in numbers])[0]
 
 
+_slot_of, _value_of = attrgetter("_slot"), attrgetter("_value")
+
+
 class _Foreign(Exception):
     """An operand that has to be converted first."""
 
 
+_ARRAYS = frozenset({np.ndarray, bool, int, float, Tensor})
+
+
 def _is_foreign(operand: Any) -> bool:
-    return type(operand) not in READERS and not isinstance(operand, Tensor | float | np.ndarray | np.generic)
-
-
-def _references_when_alone() -> int:
-    arrays = [object()]
-    for k in (0,):
-        return getrefcount(arrays[k])
-    raise AssertionError
-
-
-ALONE = _references_when_alone()
-"""What `getrefcount(arrays[k])` says of an item that only the list holds: Python versions differ."""
+    kind = type(operand)
+    return kind not in _ARRAYS and kind not in VARIABLES and not isinstance(operand, np.ndarray | np.generic)
 
 
 class State(threading.local):
@@ -443,8 +464,8 @@ class State(threading.local):
 
 
 STATE = State()
-READERS: dict[type, Callable[[Any], Any]] = {bool: lambda x: x, int: lambda x: x}
-"""For a type of operand that is no tensor: how it is read, as a tensor or a Python number."""
+VARIABLES: set[type] = set()
+"""The classes whose value is read as an operand; the layer above adds its own."""
 
 
 def record(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = ()) -> Any:
@@ -453,12 +474,12 @@ def record(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = ()) ->
     trace = state.trace
     node = trace.node
     tapes = state.tapes
-    if (node.length >= LENGTH or trace.input_bytes >= HELD_BYTES) and not tapes:
+    if not tapes and (node.length >= LENGTH or trace.input_bytes >= HELD_BYTES):
         trace = _bounded(state, op)
         node = trace.node
     try:
         key = trace.key(op, operands, [op, attributes], tapes)
-        child = trace.node.edges.get(key)
+        child = node.edges.get(key)
         if child is None:
             words = key[2:]
             groups = dtype_groups(op, len(words)) if words else ()
@@ -491,7 +512,7 @@ def _call(op: Op, builder: Builder, values: list[Value], attributes: tuple[Any, 
 
 
 def _new(op: Op, builder: Builder, values: list[Value], attributes: tuple[Any, ...]) -> Any:
-    """An op's results, each a value of its own: users can tell two tensors apart, where an op gives its operand back."""
+    """An op's results, each a value of its own even where it gives an operand back: users can tell them apart."""
     found = _call(op, builder, values, attributes)
     if isinstance(found, Value):
         return reshape_to(found, found.shape) if any(found.index == v.index for v in values) else found
@@ -558,15 +579,14 @@ def convert(op: Op, operands: Sequence[Any], x: Any) -> Any:
 
     Beside tensors of its dtype group it adopts their dtype, floats never becoming integers.
     """
-    hint = group = None
     groups = dtype_groups(op, len(operands))
-    for y, g in zip(operands, groups, strict=True):
-        if y is x:
-            group = g
-    for y, g in zip(operands, groups, strict=True):
-        if g == group and hasattr(y, "_type"):
-            hint = y._type.dtype
-            break
+    if len(groups) == 2 and groups[0] == groups[1]:
+        other = operands[0] if operands[1] is x else operands[1]
+        hint = other._type.dtype if hasattr(other, "_type") else None
+    else:
+        own = next(g for y, g in zip(operands, groups, strict=True) if y is x)
+        beside = (y for y, g in zip(operands, groups, strict=True) if g == own and hasattr(y, "_type"))
+        hint = next((y._type.dtype for y in beside), None)
     if type(x) is np.ndarray and (hint is None or x.dtype == hint.dtype):
         return from_numpy(x)
     if hint is not None and isinstance(x, np.generic):
@@ -588,9 +608,8 @@ def as_tensor(value: Any, dtype: DType | None = None) -> Tensor:
     """A tensor with what a user gave: a Tensor or Variable as it is, anything else by `to_array`."""
     kind = type(value)
     if kind is not Tensor:
-        reader = READERS.get(kind)
-        if reader is not None and kind is not bool and kind is not int:
-            value = reader(value)
+        if kind in VARIABLES:
+            value = value._value
         elif holds_tensors(value):
             dtype = dtype or _dtype_within(value)
             parts = [as_tensor(v, dtype) if isinstance(v, list | tuple) else v for v in value]
@@ -620,7 +639,7 @@ def assign(
     trace = state.trace
     if (trace.node.length >= LENGTH or trace.input_bytes >= HELD_BYTES) and not state.tapes:
         trace = _bounded(state, op)
-    olds = [v._value for v in variables]
+    olds = list(map(_value_of, variables))
     operands = [*before, *olds, *after]
     try:
         key = trace.key(op, operands, [op, attributes, len(olds), takes_old], state.tapes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import re
 from typing import Any
 
@@ -14,7 +13,7 @@ from numtape.ir.op import REGISTRY
 from numtape.ops.core import PUBLIC
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import Reference, Tensor, array_text, from_numpy, holds_tensors, to_array
-from numtape.tape.trace import READERS, as_tensor, assign
+from numtape.tape.trace import VARIABLES, as_tensor, assign
 
 _order = itertools.count()
 _NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -206,7 +205,7 @@ class Variable:
         return f"<nt.Variable '{self.name}' shape={self.shape} dtype={self.dtype.name}, numpy={text}>"
 
 
-READERS[Variable] = operator.attrgetter("_value")
+VARIABLES.add(Variable)
 
 
 class PackedVariable(Variable):
@@ -231,4 +230,4 @@ class PackedVariable(Variable):
             self._pack.replace(self._number, value)
 
 
-READERS[PackedVariable] = READERS[Variable]
+VARIABLES.add(PackedVariable)
