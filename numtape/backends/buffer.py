@@ -47,3 +47,5 @@ def _references_when_alone() -> int:
 
 ALONE = _references_when_alone()
 """What `getrefcount(arrays[k])` says of an item that only the list holds: Python versions differ."""
+(ALONE_IN_MAP,) = map(getrefcount, [object()])
+"""The same of `map(getrefcount, arrays)`."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from numtape.backends.buffer import ALIGNMENT, ALONE, Buffer, allocate
+from numtape.backends.buffer import ALIGNMENT, ALONE, ALONE_IN_MAP, Buffer, allocate
 from numtape.cache import kernels
 from numtape.codegen import blas
 from numtape.codegen.plan import Plan, plan
@@ -51,6 +51,11 @@ FORMATS = {
 _address = attrgetter("address")
 
 
+def chooser(places: Sequence[int]) -> Any:
+    """A function that gives the items of a list at these places, as a tuple."""
+    return itemgetter(*places) if len(places) > 1 else lambda pool: tuple([pool[k] for k in places])
+
+
 class _Binding:
     """Memory for one call under way."""
 
@@ -80,11 +85,13 @@ class Executable:
         self.idle: list[_Binding] = []
         self.new_range = range(len(self.new))
         self.donated = tuple(v for kind, v in self.plan.results if kind == "donated")
+        self.choose_donated: Any = chooser(self.donated)
+        self.donated_alone = (ALONE_IN_MAP,) * len(self.donated)
         at = {v: self.array_count + k for k, (v, _) in enumerate(self.new)}
         places = [at[v] if kind == "new" else v if v < self.array_count else v + len(self.new)
                   for kind, v in self.plan.results]  # fmt: skip
         self.gives_numbers = any(k >= words for k in places)
-        self.choose: Any = itemgetter(*places) if len(places) > 1 else lambda pool: [pool[k] for k in places]
+        self.choose: Any = chooser(places)
         """Picks the results out of arrays, new buffers and, if `gives_numbers`, Python numbers."""
 
     def __call__(self, arrays: Sequence[Buffer], scalars: Sequence[Any] = ()) -> list[Buffer]:

@@ -112,9 +112,7 @@ class Optimizer:
         np.float32(0.8)
         """
         pairs = list(grads_and_vars)
-        if not _usual(pairs):
-            pairs = self._checked(pairs)
-        gradients, variables = zip(*pairs, strict=True)
+        gradients, variables = _usual(pairs) or zip(*self._checked(pairs), strict=True)
         groups = self._groups.get(key := tuple(map(id, variables)))
         if groups is None:
             groups = self._groups[key] = self._grouped(variables)
@@ -230,14 +228,15 @@ class Optimizer:
 _type_of = operator.attrgetter("_type")
 
 
-def _usual(pairs: list[Any]) -> bool:
-    """Whether all pairs are a tensor and a Variable of one type, so that nothing else needs a look."""
+def _usual(pairs: list[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
+    """The two sides of the pairs, if each is a tensor and a Variable of one type, so that nothing needs a closer look."""
     try:
         gradients, variables = zip(*pairs, strict=True)
     except (TypeError, ValueError):
-        return False
-    kinds = set(map(type, gradients)), set(map(type, variables))
-    return kinds == ({Tensor}, {Variable}) and list(map(_type_of, gradients)) == list(map(_type_of, variables))
+        return None
+    if set(map(type, gradients)) != {Tensor} or set(map(type, variables)) != {Variable}:
+        return None
+    return (gradients, variables) if [*map(_type_of, gradients)] == [*map(_type_of, variables)] else None
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import logging
 import operator
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -267,12 +268,15 @@ class GradientTape:
     def _record(self, trace: Trace, targets: list[Any], sources: list[Any], seeds: list[Any] | None) -> list[Any]:
         try:
             reads = self._reads
-            outputs = [t if type(t) is Tensor else t._value for t in targets]
+            outputs = targets if set(map(type, targets)) == {Tensor} else [_value_at(t) for t in targets]
             weights = [s for s in seeds if s is not None] if seeds else []
             words = trace.key(_GRADIENT, [*outputs, *weights], [], ())
             # A Variable stands for all the slots that its reads gave: behind the first of its entry.
-            groups = [reads.get(id(x), _UNREAD) if type(x) is not Tensor else _entry(trace.slot(x)) for x in sources]
-            if any(type(t) is not Tensor for t in targets):
+            if set(map(type, sources)) == {Variable}:
+                groups = [entry or _UNREAD for entry in map(reads.get, map(id, sources))]
+            else:
+                groups = [self._entry(trace, x) for x in sources]
+            if outputs is not targets:
                 for k, source in enumerate(sources):
                     slot = trace.slot(source._value) if any(t is source for t in targets) else None
                     if slot is not None and slot not in groups[k][1:]:
@@ -308,7 +312,21 @@ class GradientTape:
             raise
         trace.node = node
         trace.next_slot = node.length
-        return [None if at is None else trace.result(at) for at in node.results]
+        found: list[Any] = []
+        live = trace.live
+        for at in node.results:
+            tensor = None if at is None else Tensor(at[1], None, trace, at[0])
+            found.append(tensor)
+            if tensor is not None:
+                live.append(weakref.ref(tensor))
+        return found
+
+    def _entry(self, trace: Trace, source: Any) -> tuple[int, ...]:
+        """The entry of a Variable's reads, or one like it for a tensor."""
+        if type(source) is not Tensor:
+            return self._reads.get(id(source), _UNREAD)
+        slot = trace.slot(source)
+        return _UNREAD if slot is None else (0, slot)
 
     def _release(self) -> None:
         """Give up the record."""
@@ -342,8 +360,8 @@ _GRADIENT: Any = _Gradient()
 _UNREAD = (0,)
 
 
-def _entry(slot: int | None) -> tuple[int, ...]:
-    return _UNREAD if slot is None else (0, slot)
+def _value_at(x: Any) -> Tensor:
+    return x if type(x) is Tensor else x._value
 
 
 _LEAVES = ({Tensor}, {Variable}, {Tensor, Variable})

@@ -397,9 +397,12 @@ class Trace:
                 # From here on an input that a Variable has given up is ours alone.
                 self.kept = []
                 self.admitted = {}
-            for k in executable.donated:
-                if getrefcount(arrays[k]) != alone:
-                    arrays[k] = arrays[k].copy()
+            # At a glance, what usually holds: nobody else has any of them.
+            counts = executable.choose_donated([*map(getrefcount, arrays)])
+            if alone != ALONE or counts != executable.donated_alone:
+                for k in executable.donated:
+                    if getrefcount(arrays[k]) != alone:
+                        arrays[k] = arrays[k].copy()
         binding, found = executable.prepare(arrays, scalars)
         return executable, binding, found
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 import numtape as nt
 from numtape.backends import reference
-from numtape.backends.buffer import Buffer, allocate
+from numtape.backends.buffer import ALONE_IN_MAP, Buffer, allocate
+from numtape.backends.native import chooser
 from numtape.dtypes import TensorType
 from numtape.ir.program import Program
 from numtape.tape import lower
@@ -326,6 +327,8 @@ class Interpreted:
         self.idle: list[Any] = []
         self.taken = {index: output for output, index in reversed(program.donations)}
         self.donated = tuple(self.taken)
+        self.choose_donated = chooser(self.donated)
+        self.donated_alone = (ALONE_IN_MAP,) * len(self.donated)
 
     def prepare(self, arrays: Sequence[Buffer], scalars: Sequence[Any]) -> tuple[Any, list[Buffer]]:
         found = [allocate(self.program.type(k)) for k in self.program.outputs]
