@@ -26,7 +26,9 @@ class Failed(Exception):
 
 def environment(caches: Path) -> dict[str, str]:
     """The variables of a worker: every library keeps what it compiles below `caches`, and default threads."""
+    caches.mkdir(exist_ok=True)
     return os.environ | {
+        **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(caches)),
         "NUMTAPE_CACHE_DIR": str(caches / "numtape"),
         "JAX_COMPILATION_CACHE_DIR": str(caches / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -19,7 +19,7 @@ PARTS = ("race", "first", "import")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", metavar="PATH", help="use the Python of an environment that exists")
-    parser.add_argument("--rounds", type=int, default=10, help="turns each contestant has (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns each contestant has (%(default)s)")
     parser.add_argument("--starts", type=int, default=3, help="fresh processes each starts (%(default)s)")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="workloads, libraries or parts: "
                         + ", ".join(PARTS))  # fmt: skip
@@ -35,6 +35,7 @@ def main() -> int:
         return subprocess.call([options.python, __file__, *sys.argv[1:], "--python", options.python])
     results, text = measure(parser, options)
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(results, indent=1))
     print(text)
     return 0

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
 import numpy as np
 from numba import types
-from numba.core import compiler, typed_passes, untyped_passes
+from numba.core import compiler, target_extension, typed_passes, untyped_passes
 from numba.core.codegen import JITCPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
 from numba.core.cpu_options import FastMathOptions
-from numba.core.registry import cpu_target
+from numba.core.cpu import CPUContext
+from numba.core.fastmathpass import rewrite_module
+from numba.core.typing import Context
 
 from numtape.codegen import intrinsics, native_calls
 from numtape.codegen.machine import target_machine
@@ -74,11 +77,11 @@ def lowered(kernel: Kernel, symbol: str) -> str:
     """LLVM IR text of the kernel and its entry, not optimized."""
     function = define(kernel, scope())
     argument_types = tuple(_parameter(p) for p in kernel.parameters)
-    with global_compiler_lock:
-        target = cpu_target.target_context
+    typing, target = _contexts()
+    with global_compiler_lock, target_extension.target_override("numtape"):
         library = _Library(target.codegen(), kernel.name)
         result = compiler.compile_extra(
-            cpu_target.typing_context, target, function, argument_types, types.void, _flags(), {},
+            typing, target, function, argument_types, types.void, _flags(), {},
             library=library, pipeline_class=_Pipeline,
         )  # fmt: skip
         (module,) = library.modules
@@ -111,6 +114,47 @@ def _flags() -> Any:
     flags.error_model = "numpy"
     flags.fastmath = FastMathOptions(FASTMATH)
     return flags
+
+
+class _Typing(Context):  # type: ignore[misc]
+    """What Numba knows about types, without arrays, lists and the like."""
+
+    def load_additional_registries(self) -> None:
+        pass
+
+
+class _Target(CPUContext):  # type: ignore[misc]
+    """Numba's CPU, without arrays, lists and the like: importing those takes longer than compiling a step's kernels."""
+
+    def load_additional_registries(self) -> None:
+        import numba.cpython.builtins
+        import numba.cpython.numbers
+        import numba.cpython.rangeobj
+        import numba.cpython.tupleobj  # noqa: F401  importing them registers what kernels are made of
+
+    def post_lowering(self, module: Any, library: Any) -> None:
+        """Numba links its runtime for objects with counted references here; kernels have none."""
+        if self.fastmath:
+            rewrite_module(module, self.fastmath)
+
+
+class _Kernels(target_extension.CPU):  # type: ignore[misc]
+    """A target of our own to Numba, whose contexts are the two above; intrinsics are looked up by target."""
+
+
+@cache
+def _contexts() -> tuple[_Typing, _Target]:
+    target_extension.target_registry["numtape"] = _Kernels
+    typing = _Typing()
+    target = _Target(typing, "numtape")
+    target_extension.jit_registry[_Kernels] = _refuse
+    descriptor = SimpleNamespace(target_context=target, typing_context=typing)
+    target_extension.dispatcher_registry[_Kernels] = SimpleNamespace(targetdescr=descriptor)
+    return typing, target
+
+
+def _refuse(*arguments: Any, **options: Any) -> Any:
+    raise TypeError("a kernel calls a function that Numba would compile apart, and that nothing would link")
 
 
 class _Pipeline(compiler.CompilerBase):  # type: ignore[misc]
