@@ -4,8 +4,7 @@ Record operations under a `GradientTape`, ask it for gradients, and let an optim
 value is looked at, and then the whole step runs as one native program, compiled once.
 """
 
-from importlib.metadata import version as _version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numtape import cache, keras, nest
 from numtape._public import namespaces as _namespaces
@@ -26,12 +25,14 @@ from numtape.dtypes import (
 )
 from numtape.tape import GradientTape, Tensor, UnconnectedGradients, Variable, constant, convert_to_tensor
 
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any: ...  # the functions of the ops, from their records
-
-
-__version__ = _version("numtape")
-
 bool = bool_
 globals().update(_namespaces(__name__))
+
+
+def __getattr__(name: str) -> Any:
+    """The version, looked up when asked for; type checkers learn from this that there is more than they see."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("numtape")
+    raise AttributeError(f"module 'numtape' has no attribute {name!r}")

@@ -7,15 +7,14 @@ be compiled.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -38,7 +37,9 @@ def address(kernel: Kernel) -> int:
     with _lock:
         if key in _addresses:
             return _addresses[key]
-        full = hashlib.sha256(f"{key} {fingerprint()}".encode()).hexdigest()
+        from hashlib import sha256
+
+        full = sha256(f"{key} {fingerprint()}".encode()).hexdigest()
         symbol = f"nt_{full}"
         code = store().get(full)
         if code is not None:
@@ -85,10 +86,23 @@ def fingerprint() -> str:
     from numtape.codegen.machine import description
 
     folder = Path(__file__).parent.parent / "codegen"
-    sources = hashlib.sha256()
+    from hashlib import sha256
+
+    sources = sha256()
     for path in sorted(folder.glob("*.py")):
         sources.update(path.read_bytes())
-    return f"{version('numba')} {version('llvmlite')} {sources.hexdigest()} {description()}"
+    return f"{_numba_version()} {sources.hexdigest()} {description()}"
+
+
+def _numba_version() -> str:
+    """Numba's version, without importing it: its own file says it, and the installer's records need more time."""
+    spec = find_spec("numba")
+    if spec is not None and spec.origin is not None:
+        with suppress(OSError):
+            return Path(spec.origin).with_name("_version.py").read_text()
+    from importlib.metadata import version
+
+    return version("numba")
 
 
 def forget() -> int:

@@ -7,6 +7,7 @@ import threading
 from functools import cache
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
 
 _lock = threading.Lock()
@@ -49,7 +50,7 @@ _NOTABLE = {"sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx5
 @cache
 def description() -> str:
     """What machine code depends on beside its source."""
-    return f"{llvm.get_default_triple()} {llvm.get_host_cpu_name()} {host_features()}"
+    return f"{llvmlite.__version__} {llvm.get_default_triple()} {llvm.get_host_cpu_name()} {host_features()}"
 
 
 @cache

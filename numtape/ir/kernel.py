@@ -6,7 +6,6 @@ equal text, and the text with its parameter types is the key under which machine
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 
@@ -21,7 +20,9 @@ class Kernel:
     @property
     def key(self) -> str:
         """Hash of everything in the kernel itself; whoever stores code adds versions and target."""
-        return hashlib.sha256("\0".join((self.source, *self.parameters)).encode()).hexdigest()
+        from hashlib import sha256  # not needed to import numtape
+
+        return sha256("\0".join((self.source, *self.parameters)).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

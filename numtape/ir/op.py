@@ -7,7 +7,6 @@ several results is a composite that expands into several.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -100,12 +99,18 @@ class Op:
         return self.gradient is not Gradient.NONE
 
 
+def parameters_of(function: Any) -> tuple[str, ...]:
+    """The names of a plain function's parameters; `inspect.signature` takes ten times as long."""
+    code = function.__code__
+    return tuple(code.co_varnames[: code.co_argcount])
+
+
 def register(op: Op) -> Op:
     """Put an op into the registry; KeyError if the name is taken."""
     if op.name in REGISTRY:
         raise KeyError(f"an op named {op.name!r} is registered already")
     if not isinstance(op.gradient, Gradient):
-        needs = tuple(inspect.signature(op.gradient).parameters)
+        needs = parameters_of(op.gradient)
         unknown = set(needs) - {"g", "out", *op.attributes, *(p.removeprefix("*") for p in op.parameters)}
         if unknown:
             raise ValueError(f"the gradient of {op.name} asks for {sorted(unknown)}, which the op does not have")

@@ -7,14 +7,15 @@ The recorder is installed by the layer above, so that nothing here imports it.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
+from functools import cache
+from types import CodeType
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from numtape.dtypes import DType, Shape, TensorType, bool_, float32, int32, tensor_type, uint64
-from numtape.ir.op import Example, Gradient, Kind, Op, Rule, register
+from numtape.ir.op import Example, Gradient, Kind, Op, Rule, parameters_of, register
 from numtape.ir.program import Value
 
 Tensor: TypeAlias = Any
@@ -197,15 +198,21 @@ def public(op: Op, *names: str) -> Callable[[Callable[..., Any]], Any]:
 
 def _function(op: Op, header: str, call: str, names: Sequence[str], doc: str, scope: dict[str, Any]) -> Any:
     """Write the public function: plain Python with the op's own signature, as fast as by hand."""
-    name = (names[0] if names else op.name).rpartition(".")[2]
     scope |= {"_apply": apply, "_op": op}
-    exec(f"def {name}({header}):\n    return {call}", scope)
-    function = scope[name]
+    exec(_compiled(f"def function({header}):\n    return {call}"), scope)
+    function = scope["function"]
+    function.__name__ = function.__qualname__ = (names[0] if names else op.name).rpartition(".")[2]
     function.__module__ = "numtape"
     function.__doc__ = doc
     function.op = op
     _publish(names, function)
     return function
+
+
+@cache
+def _compiled(source: str) -> CodeType:
+    """Most ops share a few signatures: compiled once each, they are a good part of the time of the import."""
+    return compile(source, "<public function>", "exec")
 
 
 def elementwise(
@@ -304,10 +311,10 @@ def composite(
     """
 
     def decorate(body: Callable[..., Any]) -> Any:
-        parameters = list(inspect.signature(body).parameters.values())
-        operands = [p for p in parameters if p.annotation in ("Tensor", "Tensors")]
+        parameters = parameters_of(body)
+        operands = [p for p in parameters if body.__annotations__[p] in ("Tensor", "Tensors")]
         others = [p for p in parameters if p not in operands]
-        several = [p for p in operands if p.annotation == "Tensors"]
+        several = [p for p in operands if body.__annotations__[p] == "Tensors"]
         assert several in ([], operands[:1]), "a list of operands comes first, and there is one"
 
         def expand(values: Sequence[Value], attributes: tuple[Any, ...]) -> Any:
@@ -315,30 +322,28 @@ def composite(
             if several:
                 count = len(values) - (len(operands) - 1)
                 arguments = [list(values[:count]), *values[count:]]
-            named = dict(zip([p.name for p in operands], arguments, strict=True))
-            return body(**named, **dict(zip([p.name for p in others], attributes, strict=True)))
+            named = dict(zip(operands, arguments, strict=True))
+            return body(**named, **dict(zip(others, attributes, strict=True)))
 
         names = public or (body.__name__,)
-        doc = inspect.getdoc(body) or ""
+        doc = body.__doc__ or ""
         op = register(
             Op(
-                f"nt.{names[0]}", Kind.COMPOSITE, tuple(p.name for p in operands), tuple(p.name for p in others),
+                f"nt.{names[0]}", Kind.COMPOSITE, tuple(operands), tuple(others),
                 reference=reference, expand=expand, examples=tuple(examples), doc=doc,
                 groups=tuple(groups) or ("T",) * len(operands),
             )
         )  # fmt: skip
         scope: dict[str, Any] = {"_freeze": freeze, "_operand_list": operand_list}
-        header = []
-        for p in parameters:
-            default = p.default is not p.empty
-            if default:
-                scope[f"_{p.name}"] = p.default
-            header.append(p.name + (f"=_{p.name}" if default else ""))
-        if "name" not in {p.name for p in parameters}:
+        defaults = body.__defaults__ or ()
+        given = dict(zip(parameters[len(parameters) - len(defaults) :], defaults, strict=True))
+        scope |= {f"_{p}": default for p, default in given.items()}
+        header = [p + (f"=_{p}" if p in given else "") for p in parameters]
+        if "name" not in parameters:
             header.append("name=None")
-        listed = f"*_operand_list({several[0].name}), " if several else ""
-        singles = "".join(p.name + ", " for p in operands if p not in several)
-        frozen = "".join(f"_freeze({p.name}), " for p in others)
+        listed = f"*_operand_list({several[0]}), " if several else ""
+        singles = "".join(p + ", " for p in operands if p not in several)
+        frozen = "".join(f"_freeze({p}), " for p in others)
         return _function(op, ", ".join(header), f"_apply(_op, ({listed}{singles}), ({frozen}))", names, doc, scope)
 
     return decorate

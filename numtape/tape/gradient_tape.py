@@ -8,7 +8,6 @@ so that an outer tape can differentiate them again.
 from __future__ import annotations
 
 import enum
-import logging
 import operator
 import weakref
 from collections.abc import Iterator
@@ -25,7 +24,6 @@ from numtape.tape.tensor import Tensor, from_numpy
 from numtape.tape.trace import STATE, Trace, as_tensor
 from numtape.tape.variable import Variable
 
-_logger = logging.getLogger("numtape")
 _warnings_left = 5
 
 
@@ -389,8 +387,10 @@ def _leaves(structure: Any, role: str) -> list[Any]:
 def _check_floating(leaf: Any, role: str, when: str = "") -> None:
     global _warnings_left
     if not leaf.dtype.is_floating and _warnings_left > 0:
+        import logging
+
         _warnings_left -= 1
-        _logger.warning(
+        logging.getLogger("numtape").warning(
             "The dtype of the %s tensor must be floating (e.g. nt.float32)%s, got nt.%s", role, when, leaf.dtype.name
         )
 

@@ -413,7 +413,7 @@ def test_bad_learning_rates(kind: Any, rate: Any) -> None:
     assert (v.numpy(), optimizer.iterations.numpy()) == (1.0, 0)
 
 
-@pytest.mark.parametrize("rate", [nt.constant([0.1, 0.2]), nt.constant(1), nt.Variable([0.1])], ids=["two", "int", "row"])
+@pytest.mark.parametrize("rate", [nt.constant([0.1, 0.2]), nt.constant(1), nt.Variable([0.1])], ids=repr)
 def test_rates_that_are_tensors_but_no_single_float(rate: Any) -> None:
     with pytest.raises(ValueError, match="SGD: learning_rate is a single float"):
         optimizers.SGD(rate)

@@ -28,7 +28,7 @@ SIZES = (1, 3, 1000)
 STEPS = ("read", "reshape", "double", "add", "assign", "array", "swap", "copy", "look", "drop", "new")
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from(STEPS), min_size=1, max_size=14), st.sampled_from((1, 300)), st.booleans())
 def test_reads_and_assignments(steps: list[str], size: int, within_tape: bool) -> None:
     start = np.arange(size, dtype=np.float32)

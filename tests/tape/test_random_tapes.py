@@ -374,13 +374,13 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget()
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(programs())
 def test_random_tapes(interpreted: None, program: list[Any]) -> None:
     check(program)
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 @given(programs(2, 1))
 def test_random_tapes_natively(program: list[Any]) -> None:
     check(program)

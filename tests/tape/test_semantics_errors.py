@@ -99,6 +99,13 @@ def test_E06_harmless_where_nothing_is_watched(contrast: object) -> None:
     same(t.gradient(z, w), 4.0)
 
 
+def test_E15_one_name_registered_twice() -> None:
+    from numtape.ir.op import register
+
+    with pytest.raises(KeyError, match="add"):
+        register(REGISTRY["add"])
+
+
 def test_E07_unknown_option() -> None:
     x = nt.Variable(3.0)
     with nt.GradientTape() as t:

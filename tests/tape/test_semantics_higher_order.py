@@ -167,10 +167,14 @@ def test_H11_a_missing_rule_of_the_second_order() -> None:
     from numtape.ir.op import Gradient, Kind, Op
     from numtape.ops.core import apply
 
-    kinds = {"kind": Kind.MAP, "infer": lambda types, attributes: types[0], "reference": lambda x: x * x, "groups": ("T",)}
-    last = Op("BackwardOnly", parameters=("x",), kernel="x * x", gradient=Gradient.MISSING, **kinds)  # type: ignore[arg-type]
-    first = Op("Fused", parameters=("x",), kernel="x * x", gradient=lambda g, x: g * apply(last, (x,)), **kinds)  # type: ignore[arg-type]
-    object.__setattr__(first, "rule_needs", ("g", "x"))
+    def op(name: str, gradient: object) -> Op:
+        return Op(
+            name, Kind.MAP, ("x",), infer=lambda types, attributes: types[0], kernel="x * x",
+            reference=lambda x: x * x, gradient=gradient, groups=("T",), rule_needs=("g", "x"),
+        )  # fmt: skip
+
+    last = op("BackwardOnly", Gradient.MISSING)
+    first = op("Fused", lambda g, x: g * apply(last, (x,)))
     x = nt.Variable(3.0)
     with nt.GradientTape() as outer:
         with nt.GradientTape() as inner:
