@@ -4,7 +4,7 @@ Record operations under a `GradientTape`, ask it for gradients, and let an optim
 value is looked at, and then the whole step runs as one native program, compiled once.
 """
 
-from typing import Any
+from typing import Any as _Any
 
 from numtape import cache, keras, nest
 from numtape._public import namespaces as _namespaces
@@ -26,10 +26,11 @@ from numtape.dtypes import (
 from numtape.tape import GradientTape, Tensor, UnconnectedGradients, Variable, constant, convert_to_tensor
 
 bool = bool_
+newaxis = None
 globals().update(_namespaces(__name__))
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     """The version, looked up when asked for; type checkers learn from this that there is more than they see."""
     if name == "__version__":
         from importlib.metadata import version

@@ -21,8 +21,8 @@ from numba.core import compiler, target_extension, typed_passes, untyped_passes
 from numba.core.codegen import JITCPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
-from numba.core.cpu_options import FastMathOptions
 from numba.core.cpu import CPUContext
+from numba.core.cpu_options import FastMathOptions
 from numba.core.fastmathpass import rewrite_module
 from numba.core.typing import Context
 
