@@ -45,6 +45,9 @@ class Tensor:
         self._trace = trace
         self._slot = slot
 
+    def __init_subclass__(cls) -> None:
+        raise TypeError("nt.Tensor has no subclasses: ops would give back plain tensors; hold one in a class instead")
+
     # ---- what it is ------------------------------------------------------------------------------------------------
 
     @property

@@ -60,6 +60,9 @@ class Variable:
         self._trainable = True if trainable is None else bool(trainable)
         self._order = next(_order)
 
+    def __init_subclass__(cls) -> None:
+        VARIABLES.add(cls)
+
     # ---- what it is ------------------------------------------------------------------------------------------------
 
     @property
@@ -228,6 +231,3 @@ class PackedVariable(Variable):
             self._number = self._pack.add(value)
         else:
             self._pack.replace(self._number, value)
-
-
-VARIABLES.add(PackedVariable)

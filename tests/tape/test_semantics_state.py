@@ -512,3 +512,15 @@ def test_D12_true_division_of_integers() -> None:
     found = nt.constant(1) / nt.constant(2)
     assert found.dtype is nt.float64
     same(found, 0.5)
+
+
+def test_a_subclass_of_variable_is_read_and_watched() -> None:
+    class Weight(nt.Variable):
+        pass
+
+    w = Weight(3.0)
+    with nt.GradientTape() as t:
+        y = w * w
+    assert float(t.gradient(y, w)) == 6.0
+    with pytest.raises(TypeError, match="no subclasses"):
+        type("Own", (nt.Tensor,), {})
