@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import weakref
 from collections.abc import Sequence
 from functools import cache
 from operator import attrgetter, itemgetter
@@ -178,7 +179,27 @@ class Executable:
             np.int64,
         )
         results = [allocate(type) for _, type in self.new]
+        _make_room(self, arena.nbytes + sum(buffer.array.nbytes for buffer in results))
         return _Binding(header, row, results, (arena, block_array, patch_array, step_array))
+
+
+IDLE_BYTES = 1 << 28
+"""How much memory the bindings of all programs may take up together, beside those under way."""
+_bound: list[weakref.ref[Executable]] = []
+_bound_bytes = 0
+
+
+def _make_room(executable: Executable, nbytes: int) -> None:
+    """Count the bytes of a new binding; where they become too many, all that are idle go."""
+    global _bound_bytes
+    _bound_bytes += nbytes + 4096
+    if _bound_bytes > IDLE_BYTES:
+        _bound_bytes = nbytes
+        made, _bound[:] = _bound[:], []
+        for reference in made:
+            if (other := reference()) is not None:
+                other.idle.clear()
+    _bound.append(weakref.ref(executable))
 
 
 def _word(number: float, code: str) -> int:

@@ -21,7 +21,7 @@ from numtape.dtypes import TensorType
 from numtape.ir.program import Builder, Value
 from numtape.passes.differentiate import differentiate
 from numtape.tape.tensor import Tensor, from_numpy
-from numtape.tape.trace import STATE, Trace, as_tensor
+from numtape.tape.trace import LENGTH, STATE, Trace, as_tensor
 from numtape.tape.variable import Variable
 
 _warnings_left = 5
@@ -84,7 +84,7 @@ class GradientTape:
         tapes = state.tapes
         trace = state.trace
         if self._trace is None:
-            if (trace.assigned or trace.packs or trace.holders) and not tapes:
+            if not tapes and (trace.assigned or trace.packs or trace.holders or trace.node.length >= LENGTH):
                 trace = state.step_boundary()
             self._trace = trace
             trace.holders += 1

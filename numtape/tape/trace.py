@@ -46,8 +46,8 @@ LENGTH = 128
 or at twice the length."""
 HELD_BYTES = 1 << 28
 """Outside of tapes a trace that keeps so much of its users' data alive runs, too."""
-MAX_NODES = 200_000
-"""Nodes after which the trie starts afresh."""
+MAX_NODES, MAX_PROGRAMS_IN_ALL = 200_000, 4096
+"""Nodes, or programs, after which the trie starts afresh."""
 MAX_PROGRAMS = 8
 """Programs of one node that differ in which results are alive; then one that computes all of them serves."""
 
@@ -101,15 +101,15 @@ class Node:
         return [i for node in self.path() for i in node.instructions]
 
 
-_nodes = 0
+_nodes = _programs = 0
 _root = Node(None)
 
 
 def forget() -> None:
     """Drop every recorded path and its programs; traces under way keep theirs."""
-    global _root, _nodes
+    global _root, _nodes, _programs
     _root = Node(None)
-    _nodes = 0
+    _nodes = _programs = 0
 
 
 def _clear() -> None:
@@ -373,8 +373,12 @@ class Trace:
                 COUNTERS.memory_hits += 1
                 return min(wider, key=lambda p: len(p.outputs))
             wanted = tuple(sorted({s for slots, _ in made for s in slots} | set(wanted)))
+        global _programs
         lowered = programs[wanted] = lower(self.node.path(), wanted, frozenset(self.known))
         COUNTERS.programs += 1
+        _programs += 1
+        if _programs > MAX_PROGRAMS_IN_ALL:
+            forget()
         return lowered
 
     def _ready(self, lowered: Lowered) -> tuple[Executable, Any, list[Buffer]]:

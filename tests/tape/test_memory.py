@@ -255,3 +255,28 @@ def test_nothing_of_a_step_is_left_on_the_trace() -> None:
     trace = STATE.trace
     assert not STATE.tapes
     assert trace.node.length == trace.holders == len(trace.inputs) == len(trace.scalars) == len(trace.live) == 0
+
+
+def test_slices_of_a_table_make_bounded_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numtape.backends import native
+
+    monkeypatch.setattr(traces, "MAX_PROGRAMS_IN_ALL", 30)
+    monkeypatch.setattr(native, "IDLE_BYTES", 1 << 20)
+    data = nt.constant(np.arange(6000.0).reshape(60, 100))
+    for _ in range(2):
+        for k in range(50):
+            same(nt.reduce_sum(nt.tanh(data[k : k + 10]) * 0.0 + data[k]), 10.0 * data.numpy()[k].sum())
+            assert traces._programs <= 31
+            assert native._bound_bytes <= (1 << 20) + (1 << 16)
+
+
+def test_gradients_that_nobody_reads_do_not_pile_up() -> None:
+    x = nt.Variable(3.0)
+    longest = 0
+    for _ in range(200):
+        with nt.GradientTape() as t:
+            y = x * x * x
+        g = t.gradient(y, x)
+        longest = max(longest, STATE.trace.node.length)
+    assert longest < 2 * LENGTH
+    assert float(g) == 27.0
