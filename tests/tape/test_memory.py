@@ -13,7 +13,7 @@ import pytest
 
 import numtape as nt
 from numtape.tape import trace as traces
-from numtape.tape.trace import STATE
+from numtape.tape.trace import LENGTH, STATE
 from tests.tape.checks import same
 
 
