@@ -1,10 +1,10 @@
 """Write a fused group as the source of a kernel: plain loops over pointers, for the CPU.
 
-In comes a group with its layout; out goes a `Step`. The source is Python that Numba compiles, and that also runs as it
-stands (pointers being flat arrays), so that what is generated can be tested without a compiler. Names in it are
-numbered by first appearance: equal groups have equal text. Extents are arguments, so lengths are in no kernel, and so
-are literals: they often come from a length. In each loop all loads come first and all stores last: a store may go
-where something was loaded from.
+In comes a group's layout; out goes a `Step`. The source is Python that Numba compiles, and that also runs as it stands
+(pointers being flat arrays), so that what is generated can be tested without a compiler. Names in it are numbered by
+first appearance: equal groups have equal text. Extents are arguments, so lengths are in no kernel (but for those of
+short rows), and so are literals: they often come from a length. In each loop all loads come first and all stores last:
+a store may go where something was loaded from.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ over a million float32 is wrong in the fourth digit."""
 
 LINES = (Level.COLUMN, Level.SEGMENT)
 """The levels of values that have columns, but not one for each row."""
+
+SHORT_ROW = 10
+"""Rows up to this length have it in the text: their loops unroll, and the loop over rows may run on vectors. Measured,
+that is 1.3 to 9 times as fast; longer rows gain less and take long to compile."""
 
 NUMBER = r"\b([fiu]\d+)\((-?inf|nan|-?[\d.]+(?:e[-+]?\d+)?)\)"
 """A constant in a kernel's text."""
@@ -91,6 +95,8 @@ class _Emitter:
         self.kernel = _Block()
         self.row = _Block(self.kernel)
         self.flat = layout.columns is None
+        self.short = (layout.columns or SHORT_ROW + 1) <= SHORT_ROW
+        self.columns = str(layout.columns) if self.short else "columns"
         self.weights: dict[int, int] = {}
         self.kept: dict[int, None] = {}
         self.loops: dict[int, list[Member]] = {}
@@ -112,8 +118,10 @@ class _Emitter:
         scratch = [(name, f"{code}*", Scratch(columns * itemsize)) for name, code, itemsize in self.scratch.values()]
         extents: list[tuple[str, str, Argument]] = [("n", "i64", size)]
         if not self.flat:
-            periods: list[tuple[str, str, Argument]] = [(name, "i64", rows) for rows, name in self.periods.items()]
-            extents = [("rows", "i64", size // columns), ("columns", "i64", columns), *periods]
+            extents = [("rows", "i64", size // columns)]
+            if not self.short:
+                extents.append(("columns", "i64", columns))
+            extents += [(name, "i64", rows) for rows, name in self.periods.items()]
         parameters = (*self.pointers.values(), *scratch, *self.numbers.values(), *extents)
         names, types, arguments = zip(*parameters, strict=True)
         constants = [f"{name} = {text}" for text, name in self.constants.items()]
@@ -132,13 +140,13 @@ class _Emitter:
         row = self.row
         self.row_code(BEFORE)
         for stage in sorted(self.loops):
-            row.lines += self.loop(stage, row, "j", "columns", blocked=(self.layout.columns or 0) > BLOCK)
+            row.lines += self.loop(stage, row, "j", self.columns, blocked=(self.layout.columns or 0) > BLOCK)
             for m in self.loops[stage]:
                 if m.stage == stage and self.is_fold(m) and m.level is Level.ROW:
                     row.names["value", m.index] = self.name("v", m.index)
                     self.store(m, row)
             self.row_code(stage)
-        return ["for i in range(rows):", *_indent(["base = i * columns", *row.text])]
+        return ["for i in range(rows):", *_indent([f"base = i * {self.columns}", *row.text])]
 
     def row_code(self, stage: int) -> None:
         for m in self.layout.members:
@@ -173,8 +181,8 @@ class _Emitter:
                     after.append(f"{name} = {self.type(m.index).code}({total})")
         if not (blocked and starts):
             return [*before, *starts, f"for {index} in range({extent}):", *_indent(block.text), *ends]
-        body = [*starts, f"for {index} in range(start, minimum(start + {BLOCK}, {extent})):", *_indent(block.text), *ends]
-        return [*before, f"for start in range(0, {extent}, {BLOCK}):", *_indent(body), *after]
+        one = [f"for {index} in range(start, minimum(start + {BLOCK}, {extent})):", *_indent(block.text)]
+        return [*before, f"for start in range(0, {extent}, {BLOCK}):", *_indent([*starts, *one, *ends]), *after]
 
     # ---- which loop computes what ------------------------------------------------------------------------------
 
@@ -307,19 +315,21 @@ class _Emitter:
         pointer, start = self.pointer(m.index), _stored(self.start(m), dtype)
         place = f"{pointer}[{self.subscript(m.level, i.type.size)}]"
         period = self.layout.size // i.type.size
-        count = "columns" if m.level is Level.COLUMN else f"rows // {self.period(period)} * columns"
+        count, row, last = self.columns, "i", "rows"
+        if m.level is Level.SEGMENT:
+            last = self.period(period)
+            count, row = f"rows // {last} * {self.columns}", f"i % {last}"
         self.kernel.loads += [f"for j in range({count}):", f"    {pointer}[j] = {start}"]
         if self.is_float_sum(m) and period > ROW_BLOCK:
             total = self.keep(m, "t", "f64", 8)
-            self.kernel.loads += ["for j in range(columns):", f"    {total}[j] = {self.named('f64(0)')}"]
-            row, last = ("i", "rows") if m.level is Level.COLUMN else (f"i % {self.period(period)}", self.period(period))
+            self.kernel.loads += [f"for j in range({self.columns}):", f"    {total}[j] = {self.named('f64(0)')}"]
             self.row.stores += [
                 f"if {row} % {ROW_BLOCK} == {ROW_BLOCK - 1} or {row} == {last} - 1:",
-                "    for j in range(columns):",
+                f"    for j in range({self.columns}):",
                 f"        {total}[j] = {total}[j] + f64({place})",
                 f"        {place} = {start}",
                 f"if {row} == {last} - 1:",
-                "    for j in range(columns):",
+                f"    for j in range({self.columns}):",
                 f"        {place} = {dtype.code}({total}[j])",
                 f"        {total}[j] = {self.named('f64(0)')}",
             ]
@@ -384,7 +394,7 @@ class _Emitter:
         if level is Level.CYCLE:
             return self.row_index(f"i % {self.period(size)}")
         if level is Level.SEGMENT:
-            return self.row_index(f"i // {self.period(self.layout.size // size)} * columns") + " + j"
+            return self.row_index(f"i // {self.period(self.layout.size // size)} * {self.columns}") + " + j"
         full = "k" if self.flat else "base + j"
         return {Level.FULL: full, Level.ROW: "i", Level.COLUMN: "j", Level.SCALAR: "0"}[level]
 

@@ -52,7 +52,8 @@ def differentiate(
         totals[index] = g = _sum(parts.pop(index))
         if index in depends:
             instruction = instructions[index]
-            for operand, cotangent in zip(instruction.operands, _pull_back(builder, index, instruction, g), strict=True):
+            cotangents = _pull_back(builder, index, instruction, g)
+            for operand, cotangent in zip(instruction.operands, cotangents, strict=True):
                 if cotangent is not None and activity.leads(operand, index):
                     shape = instructions[operand].type.shape
                     parts.setdefault(operand, []).append(_fit(instruction, cotangent, shape))

@@ -11,7 +11,7 @@ Reshapes cost nothing and are looked through; literals and index ramps are writt
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from numtape.ir.op import Kind
@@ -144,14 +144,14 @@ class _Fusion:
             if other is not node and self.can_merge(other, node):
                 node = self.merge(other, node)
         for source in node.reads:
-            latest = self.readers.setdefault(source, [])
-            latest[:] = [k for k in latest if self.node_of[k] is not node][1 - RECENT :] + [node.members[-1]]
+            others = [k for k in self.readers.get(source, ()) if self.node_of[k] is not node]
+            self.readers[source] = [*others[1 - RECENT :], node.members[-1]]
         if node.layout is not None and node.layout.size == 1:
             self.latest_scalar = node.members[-1]
 
     def candidates(self, node: _Node) -> list[int]:
         """A member of each group to merge with, best first."""
-        producers = sorted((p for p in node.before), key=lambda p: p.members[-1], reverse=True)
+        producers = sorted(node.before, key=lambda p: p.members[-1], reverse=True)
         found = [p.members[-1] for p in producers]
         for source in node.reads:
             if self.program.type(source).size > 1:
@@ -169,7 +169,8 @@ class _Fusion:
 
     def merge(self, a: _Node, b: _Node) -> _Node:
         """One group in place of two, if there is one loop nest for both; else b as it is."""
-        assert a.layout is not None and b.layout is not None
+        assert a.layout is not None
+        assert b.layout is not None
         members = sorted(a.members + b.members)
         layout = lay_out(self.program, members, a.layout, b.layout)
         inside = set(members)

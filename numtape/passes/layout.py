@@ -165,14 +165,7 @@ def _space(program: Program, instruction: Instruction) -> Shape:
 
 def _columns(program: Program, members: Sequence[int], size: int, known: Sequence[Layout]) -> int | None:
     """The row length that every member can live with: None if any will do, 0 if none does."""
-    wanted: set[int] = set()
-    for part in known:
-        if part.size == size:
-            wanted |= {part.columns} if part.columns else set()
-        elif part.size != 1:
-            if part.size == 0 or size % part.size or part.columns is not None:
-                return 0
-            wanted.add(size // part.size)
+    wanted: set[int] = {part.columns for part in known if part.size == size and part.columns}
     if not known:
         for m in members:
             instruction = program.instructions[m]
@@ -184,7 +177,11 @@ def _columns(program: Program, members: Sequence[int], size: int, known: Sequenc
     wanted.discard(-1)
     if len(wanted) > 1:
         return 0
-    return wanted.pop() if wanted else None
+    columns = wanted.pop() if wanted else None
+    for part in known:
+        if part.size not in (1, size) and (part.columns is not None or part.size * (columns or 0) != size):
+            return 0
+    return columns
 
 
 def split(shape: Shape, space: Shape) -> int:

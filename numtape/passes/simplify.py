@@ -7,6 +7,7 @@ now: connectivity was decided on the recorded list, so it may go.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -22,14 +23,17 @@ Rewrite = Callable[["_Walk", Instruction], "int | None"]
 def simplify(program: Program) -> Program:
     """The same outputs from fewer instructions; inputs that are no longer needed stay listed."""
     needed = reachable(program)
+    uses = Counter(program.outputs)
+    for index in needed:
+        uses.update(program.instructions[index].operands)
     walk = _Walk()
     renamed: dict[int, int] = {}
     for index, instruction in enumerate(program.instructions):
         if index in needed or instruction.op is INPUT:
             operands = tuple(renamed[k] for k in instruction.operands)
-            renamed[index] = walk.add(
-                Instruction(instruction.op, operands, instruction.attributes, instruction.type)
-            )
+            new = walk.add(Instruction(instruction.op, operands, instruction.attributes, instruction.type))
+            renamed[index] = new
+            walk.uses[new] += uses[index]
     outputs = tuple(renamed[k] for k in program.outputs)
     return without_dead_code(Program(tuple(walk.instructions), outputs, program.donations))
 
@@ -58,11 +62,13 @@ def without_dead_code(program: Program) -> Program:
 class _Walk(Builder):
     """A builder that gives an equal instruction the number it already has."""
 
-    __slots__ = ("seen",)
+    __slots__ = ("seen", "uses")
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: dict[Any, int] = {}
+        self.uses: Counter[int] = Counter()
+        """How often the program that is rewritten uses what a value stands for."""
 
     def add(self, instruction: Instruction) -> int:
         rewrite = REWRITES.get(instruction.op.name)
@@ -180,7 +186,16 @@ def _transpose(walk: _Walk, i: Instruction) -> int | None:
         return walk.again("reshape", (x,), i, (i.type.shape,))
     if inner.op is i.op:
         return walk.add(Instruction(i.op, inner.operands, (tuple(inner.attributes[0][a] for a in perm),), i.type))
+    if inner.op.name == "matmul" and _swaps(perm) and walk.uses[x] == 1:
+        flags = tuple(not flag for flag in reversed(inner.attributes))
+        return walk.add(Instruction(inner.op, inner.operands[::-1], flags, i.type))
     return None
+
+
+def _swaps(perm: tuple[int, ...]) -> bool:
+    """Whether a permutation transposes matrices."""
+    rank = len(perm)
+    return perm == (*range(rank - 2), rank - 1, rank - 2)
 
 
 def _matmul(walk: _Walk, i: Instruction) -> int | None:
@@ -188,8 +203,7 @@ def _matmul(walk: _Walk, i: Instruction) -> int | None:
     operands, flags = list(i.operands), list(i.attributes)
     for side in (0, 1):
         inner = walk.instructions[operands[side]]
-        rank = inner.type.rank
-        if inner.op.name == "transpose" and inner.attributes[0] == (*range(rank - 2), rank - 1, rank - 2):
+        if inner.op.name == "transpose" and _swaps(inner.attributes[0]):
             operands[side] = inner.operands[0]
             flags[side] = not flags[side]
     if tuple(operands) == i.operands:

@@ -115,7 +115,8 @@ class GradientTape:
         else:
             tapes[:] = [tape for tape in tapes if tape is not self]
         if self._trace is not None:
-            self._ranges = (*self._ranges, self._start, self._trace.node.length)
+            self._trace.tape_end = end = self._trace.node.length
+            self._ranges = (*self._ranges, self._start, end)
 
     @contextmanager
     def stop_recording(self) -> Iterator[None]:
@@ -309,7 +310,7 @@ class GradientTape:
             trace.retract()
             raise
         trace.node = node
-        trace.next_slot = node.length
+        trace.next_slot = trace.tape_end = node.length
         found: list[Any] = []
         live = trace.live
         for at in node.results:

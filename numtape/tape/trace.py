@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from numtape.backends.native import Executable
 
 LENGTH = 128
-"""Outside of tapes a trace of so many instructions runs although nobody looked: where the loop seems to begin again,
+"""After so many instructions outside of tapes a trace runs although nobody looked: where the loop seems to begin again,
 or at twice the length."""
 HELD_BYTES = 1 << 28
 """Outside of tapes a trace that keeps so much of its users' data alive runs, too."""
@@ -126,7 +126,7 @@ class Trace:
 
     __slots__ = (
         "__weakref__", "admitted", "assigned", "builder", "builder_node", "holders", "input_bytes", "inputs", "kept",
-        "known", "live", "lock", "next_slot", "node", "owner", "packs", "scalars",
+        "known", "live", "lock", "next_slot", "node", "owner", "packs", "scalars", "tape_end",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -155,6 +155,8 @@ class Trace:
         self.assigned: list[Tensor] = []
         """New values of Variables, and `packs` those of many at once."""
         self.packs: list[Pack] = []
+        self.tape_end = 0
+        """Where a tape last recorded: up to there a step is not to be cut."""
 
     def fork(self) -> Trace:
         """The same record for the thread that calls; results of the two traces are not shared."""
@@ -481,7 +483,7 @@ def record(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = ()) ->
     trace = state.trace
     node = trace.node
     tapes = state.tapes
-    if not tapes and (node.length >= LENGTH or trace.input_bytes >= HELD_BYTES):
+    if not tapes and (node.length - trace.tape_end >= LENGTH or trace.input_bytes >= HELD_BYTES):
         trace = _bounded(state, op)
         node = trace.node
     try:
@@ -508,7 +510,7 @@ def _bounded(state: State, op: Op) -> Trace:
     """The trace to go on with: a new one, if this is long and `op` is where its loop seems to begin again."""
     trace = state.trace
     first = next((node.op for node in trace.node.path() if node.op), None)
-    if op is first or trace.node.length >= 2 * LENGTH or trace.input_bytes >= HELD_BYTES:
+    if op is first or trace.node.length - trace.tape_end >= 2 * LENGTH or trace.input_bytes >= HELD_BYTES:
         return state.step_boundary()
     return trace
 
@@ -644,7 +646,7 @@ def assign(
     """
     state = STATE
     trace = state.trace
-    if (trace.node.length >= LENGTH or trace.input_bytes >= HELD_BYTES) and not state.tapes:
+    if (trace.node.length - trace.tape_end >= LENGTH or trace.input_bytes >= HELD_BYTES) and not state.tapes:
         trace = _bounded(state, op)
     olds = list(map(_value_of, variables))
     operands = [*before, *olds, *after]

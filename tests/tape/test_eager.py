@@ -609,3 +609,27 @@ def test_reading_while_another_thread_assigns() -> None:
 
     in_threads(3, lambda k: write(k) if k == 0 else read(k))
     same(v, np.full(1000, 399.0))
+
+
+def test_a_long_step_is_one_program() -> None:
+    weights = [nt.Variable(np.full((4, 4), 0.1, np.float32)) for _ in range(12)]
+    optimizer = nt.keras.optimizers.Adam(0.01)
+    x = np.ones((2, 4), np.float32)
+
+    def step() -> None:
+        with nt.GradientTape() as tape:
+            h = x
+            for w in weights:
+                h = nt.tanh(h @ w)
+            loss = nt.reduce_sum(h)
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+        assert STATE.trace.node.length > 2 * LENGTH
+
+    for _ in range(3):
+        step()
+    before = nt.cache.stats()
+    for _ in range(5):
+        step()
+    after = nt.cache.stats()
+    assert after.programs == before.programs
+    assert after.memory_hits - before.memory_hits == 5
