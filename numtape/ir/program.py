@@ -29,8 +29,8 @@ CONSTANT = register(
         "constant", Kind.MAP, (), ("value", "dtype", "shape"), gradient=Gradient.NONE,
         infer=lambda types, attributes: tensor_type(*attributes[1:]),
         reference=lambda value, dtype, shape: np.full(shape, value, dtype.dtype), doc="One number in every element.",
-    )  # fmt: skip
-)
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

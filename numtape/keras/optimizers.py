@@ -229,7 +229,7 @@ _type_of = operator.attrgetter("_type")
 
 
 def _usual(pairs: list[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
-    """The two sides of the pairs, if each is a tensor and a Variable of one type, so that nothing needs a closer look."""
+    """The two sides of the pairs, if each is a tensor and a Variable of one type: then nothing needs a closer look."""
     try:
         gradients, variables = zip(*pairs, strict=True)
     except (TypeError, ValueError):
@@ -269,7 +269,8 @@ def _expand(
     rate, *numbers = values[count : count + number_count]
     limit = numbers.pop() if clip else None
     decay = numbers.pop() if decays else None
-    variables, packed = values[count + number_count : 2 * count + number_count], list(values[2 * count + number_count :])
+    end = 2 * count + number_count
+    variables, packed = values[end - count : end], list(values[end:])
     each = len(places) // count
     step = convert(packed[0] + 1, rate.dtype)
     news = []

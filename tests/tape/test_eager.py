@@ -622,7 +622,7 @@ def test_a_long_step_is_one_program() -> None:
             for w in weights:
                 h = nt.tanh(h @ w)
             loss = nt.reduce_sum(h)
-        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         assert STATE.trace.node.length > 2 * LENGTH
 
     for _ in range(3):
