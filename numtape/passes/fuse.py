@@ -18,8 +18,9 @@ from numtape.ir.op import Kind
 from numtape.ir.program import Instruction, Program
 from numtape.passes.layout import Layout, is_inlined, lay_out, root
 
-MAX_MEMBERS = 160
-"""Longer kernels compile slowly and gain nothing."""
+MAX_MEMBERS, MAX_NUMBERS = 120, 40
+"""Longer kernels compile slowly and run out of registers: over arrays, where a cut costs memory traffic, and on single
+numbers, where it costs nothing."""
 MAX_POINTERS = 48
 RECENT = 4
 """How many of the latest readers of a value are tried as siblings: a weight may have thousands."""
@@ -162,7 +163,10 @@ class _Fusion:
 
     def can_merge(self, a: _Node, b: _Node) -> bool:
         """Whether the groups are small enough, and no path leads from one to the other through a third."""
-        if a.layout is None or b.layout is None or len(a.members) + len(b.members) > MAX_MEMBERS:
+        if a.layout is None or b.layout is None:
+            return False
+        most = MAX_NUMBERS if a.layout.size == b.layout.size == 1 else MAX_MEMBERS
+        if len(a.members) + len(b.members) > most:
             return False
         first, second = (b, a) if a.follows(b) else (a, b)
         return not any(third is not first and third.follows(first) for third in second.before)
