@@ -21,9 +21,10 @@ from numtape.ops.elementwise import convert, maximum, minimum, pow_, sqrt
 from numtape.ops.movement import reshape_to
 from numtape.ops.reduction import sum_
 from numtape.tape.gradient_tape import GradientTape
+from numtape.tape.operands import as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import Tensor
-from numtape.tape.trace import as_tensor, assign
+from numtape.tape.trace import assign
 from numtape.tape.variable import PackedVariable, Variable
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]

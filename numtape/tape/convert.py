@@ -8,8 +8,8 @@ from typing import Any
 
 from numtape.dtypes import as_dtype
 from numtape.ops.core import PUBLIC
+from numtape.tape.operands import as_tensor
 from numtape.tape.tensor import Tensor, from_numpy, holds_tensors, to_array
-from numtape.tape.trace import as_tensor
 from numtape.tape.variable import Variable
 
 

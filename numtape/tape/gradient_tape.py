@@ -20,8 +20,9 @@ from numtape import nest
 from numtape.dtypes import TensorType
 from numtape.ir.program import Builder, Value
 from numtape.passes.differentiate import differentiate
+from numtape.tape.operands import as_tensor
 from numtape.tape.tensor import Tensor, from_numpy
-from numtape.tape.trace import LENGTH, STATE, Trace, as_tensor
+from numtape.tape.trace import LENGTH, STATE, Trace
 from numtape.tape.variable import Variable
 
 _warnings_left = 5

@@ -21,34 +21,13 @@ if TYPE_CHECKING:
     from numtape.tape.trace import Trace
 
 
-class Tensor:
-    """An array of elements of one dtype, which never change.
+class Typed:
+    """What a tensor and a Variable have in common: a type, and no hash, since `==` compares elements."""
 
-    Made by `nt.constant` and by every op; operators work element by element with NumPy's broadcasting. `numpy()`,
-    `float()`, printing and the like wait for the elements; everything before is only recorded.
-
-    >>> import numtape as nt
-    >>> x = nt.constant([[1.0, 2.0], [3.0, 4.0]])
-    >>> x * x + 1
-    <nt.Tensor: shape=(2, 2), dtype=float32, numpy=
-    array([[ 2.,  5.],
-           [10., 17.]], dtype=float32)>
-    """
-
-    __slots__ = ("__weakref__", "_data", "_slot", "_trace", "_type")
+    __slots__ = ()
+    _type: TensorType
     __hash__ = None  # type: ignore[assignment]
     __array_ufunc__ = None  # an array on the left hands over to the reflected operator
-
-    def __init__(self, type: TensorType, data: Buffer | None, trace: Trace | None = None, slot: int = -1) -> None:
-        self._type = type
-        self._data = data
-        self._trace = trace
-        self._slot = slot
-
-    def __init_subclass__(cls) -> None:
-        raise TypeError("nt.Tensor has no subclasses: ops would give back plain tensors; hold one in a class instead")
-
-    # ---- what it is ------------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> Shape:
@@ -65,6 +44,43 @@ class Tensor:
     @property
     def size(self) -> int:
         return self._type.size
+
+    def ref(self) -> Reference:
+        """A hashable reference: equal exactly for the same object."""
+        return Reference(self)
+
+    def item(self) -> Any:
+        """The single element as a Python number."""
+        raise NotImplementedError
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+
+class Tensor(Typed):
+    """An array of elements of one dtype, which never change.
+
+    Made by `nt.constant` and by every op; operators work element by element with NumPy's broadcasting. `numpy()`,
+    `float()`, printing and the like wait for the elements; everything before is only recorded.
+
+    >>> import numtape as nt
+    >>> x = nt.constant([[1.0, 2.0], [3.0, 4.0]])
+    >>> x * x + 1
+    <nt.Tensor: shape=(2, 2), dtype=float32, numpy=
+    array([[ 2.,  5.],
+           [10., 17.]], dtype=float32)>
+    """
+
+    __slots__ = ("__weakref__", "_data", "_slot", "_trace", "_type")
+
+    def __init__(self, type: TensorType, data: Buffer | None, trace: Trace | None = None, slot: int = -1) -> None:
+        self._type = type
+        self._data = data
+        self._trace = trace
+        self._slot = slot
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("nt.Tensor has no subclasses: ops would give back plain tensors; hold one in a class instead")
 
     # ---- its elements ----------------------------------------------------------------------------------------------
 
@@ -138,10 +154,6 @@ class Tensor:
             "nt.Variable"
         )
 
-    def ref(self) -> Reference:
-        """A hashable reference: equal exactly for the same tensor."""
-        return Reference(self)
-
     def __copy__(self) -> Tensor:
         return self
 
@@ -150,9 +162,6 @@ class Tensor:
 
     def __reduce__(self) -> Any:
         return _unpickle, (np.asarray(self),)
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec else str(self)
 
     def __str__(self) -> str:
         return f"nt.Tensor({self.numpy()}, shape={self.shape}, dtype={self.dtype.name})"

@@ -22,19 +22,18 @@ from operator import attrgetter
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from numtape.backends.buffer import ALONE, Buffer
 from numtape.cache import FORGET
 from numtape.cache.statistics import COUNTERS
-from numtape.dtypes import DType, TensorType, float32, tensor_type
+from numtape.dtypes import TensorType
 from numtape.ir.op import Op
 from numtape.ir.program import Builder, Instruction, Value
-from numtape.ops.core import PUBLIC, default_dtype, dtype_groups, install_recorder
+from numtape.ops.core import dtype_groups, install_recorder
 from numtape.ops.movement import reshape_to, stop
 from numtape.tape.lower import Lowered, lower
+from numtape.tape.operands import VARIABLES, Foreign, Word, convert, is_foreign, number_class, operand_values
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import Tensor, buffer_of, check_number, from_numpy, holds_tensors, to_array
+from numtape.tape.tensor import Tensor, buffer_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -50,10 +49,6 @@ MAX_NODES, MAX_PROGRAMS_IN_ALL = 200_000, 4096
 """Nodes, or programs, after which the trie starts afresh."""
 MAX_PROGRAMS = 8
 """Programs of one node that differ in which results are alive; then one that computes all of them serves."""
-
-Word = Any
-"""What stands for an operand in a key: a slot, the type of a new input, or the class of a Python number."""
-
 
 class Node:
     """A trace so far, and what is known about it."""
@@ -206,15 +201,15 @@ class Trace:
         kind = type(operand)
         if kind is bool or kind is int:
             x = operand
-        elif _is_foreign(operand):
-            raise _Foreign
+        elif is_foreign(operand):
+            raise Foreign
         else:
             x = convert(op, operands, operand)
         if type(x) is Tensor:
             return self.admit(x)
         self.scalars.append(x)
         self.next_slot += 1
-        return _number_class(x)
+        return number_class(x)
 
     def key(self, op: Op, operands: Sequence[Any], first: list[Any], tapes: Sequence[Any]) -> tuple[Any, ...]:
         """`first`, then a word for each operand."""
@@ -250,10 +245,10 @@ class Trace:
                 if tapes and kind is not Tensor:
                     for tape in tapes:
                         tape._note_read(x, slot, self.node.length)
-        except _Foreign:
+        except Foreign:
             # To convert a list may record ops and compute values, so it comes before anything is admitted.
             self.retract()
-            operands = [convert(op, operands, x) if _is_foreign(x) else x for x in operands]
+            operands = [convert(op, operands, x) if is_foreign(x) else x for x in operands]
             return self.key(op, operands, first[:count], tapes)
         return tuple(first)
 
@@ -281,7 +276,7 @@ class Trace:
         builder = self.builder
         if builder is None or self.builder_node is not node or len(builder.instructions) != node.length:
             builder = Builder(node.recorded())
-        operands = _operands(builder, words, groups, node, self.scalars)
+        operands = operand_values(builder, words, groups, node.input_count, node.scalar_count, self.scalars)
         grown = grow(builder, operands)
         if isinstance(grown, Value):
             results: Any = (grown.index, grown.type)
@@ -438,18 +433,6 @@ class Trace:
 _slot_of, _value_of = attrgetter("_slot"), attrgetter("_value")
 
 
-class _Foreign(Exception):
-    """An operand that has to be converted first."""
-
-
-_ARRAYS = frozenset({np.ndarray, bool, int, float, Tensor})
-
-
-def _is_foreign(operand: Any) -> bool:
-    kind = type(operand)
-    return kind not in _ARRAYS and kind not in VARIABLES and not isinstance(operand, np.ndarray | np.generic)
-
-
 class State(threading.local):
     """What a thread is doing."""
 
@@ -473,10 +456,6 @@ class State(threading.local):
 
 
 STATE = State()
-VARIABLES: set[type] = set()
-"""The classes whose value is read as an operand; the layer above adds its own."""
-
-
 def record(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = ()) -> Any:
     """Record one op on this thread's trace; a tensor, or a list of them, whose values are pending."""
     state = STATE
@@ -531,102 +510,6 @@ def _new(op: Op, builder: Builder, values: list[Value], attributes: tuple[Any, .
         results.append(reshape_to(value, value.shape) if value.index in taken else value)
         taken.add(value.index)
     return results
-
-
-_BITS = (7, 8, 15, 16, 31, 32, 63, 64, 1023)
-"""Up to so many bits an integer, or what is left of a negative one after adding 1, fits a signed or unsigned dtype or a
-float."""
-
-
-def _number_class(x: Any) -> Any:
-    """Numbers of one class fit the same dtypes, so that a path once accepted holds for all of them."""
-    if type(x) is int and not 0 <= x < 128:
-        length = (x if x >= 0 else ~x).bit_length()
-        return "int", x < 0, next((bits for bits in _BITS if length <= bits), None)
-    return type(x)
-
-
-def _operands(
-    builder: Builder, words: Sequence[Word], groups: Sequence[str], node: Node, scalars: Sequence[Any]
-) -> list[Value]:
-    """Values for the words of a key; numbers take the dtype of their group and become inputs of rank 0.
-
-    Inputs are numbered in the order of their admission, and Python numbers -1, -2, ... in theirs.
-    """
-    dtypes: dict[str, DType] = {}
-    new: dict[int, TensorType] = {}
-    slot = len(builder.instructions)
-    for word, group in zip(words, groups, strict=True):
-        if type(word) is int:
-            dtypes.setdefault(group, (new.get(word) or builder.instructions[word].type).dtype)
-            continue
-        if type(word) is TensorType:
-            dtypes.setdefault(group, word.dtype)
-            new[slot] = word
-        slot += 1
-    for word, group in zip(words, groups, strict=True):
-        if word is float:  # a float among bare numbers makes all of them floats
-            dtypes.setdefault(group, float32)
-    admitted, taken = node.input_count, node.scalar_count
-    values = []
-    for word, group in zip(words, groups, strict=True):
-        if type(word) is int:
-            values.append(builder.value(word))
-        elif type(word) is TensorType:
-            values.append(builder.input(word, admitted))
-            admitted += 1
-        else:
-            number = scalars[taken]
-            dtype = check_number(number, dtypes.setdefault(group, default_dtype(number, group)))
-            values.append(builder.input(tensor_type(dtype, ()), ~taken))
-            taken += 1
-    return values
-
-
-def convert(op: Op, operands: Sequence[Any], x: Any) -> Any:
-    """An operand that is neither tensor, Variable nor Python number: a constant tensor, or a number where it can be.
-
-    Beside tensors of its dtype group it adopts their dtype, floats never becoming integers.
-    """
-    groups = dtype_groups(op, len(operands))
-    if len(groups) == 2 and groups[0] == groups[1]:
-        other = operands[0] if operands[1] is x else operands[1]
-        hint = other._type.dtype if hasattr(other, "_type") else None
-    else:
-        own = next(g for y, g in zip(operands, groups, strict=True) if y is x)
-        beside = (y for y, g in zip(operands, groups, strict=True) if g == own and hasattr(y, "_type"))
-        hint = next((y._type.dtype for y in beside), None)
-    if type(x) is np.ndarray and (hint is None or x.dtype == hint.dtype):
-        return from_numpy(x)
-    if hint is not None and isinstance(x, np.generic):
-        return x.item()
-    try:
-        return as_tensor(x, hint)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise type(error)(f"{op.name.removeprefix('nt.')}: {error}") from None
-
-
-def _dtype_within(value: Any) -> DType | None:
-    """The dtype of the first tensor in a list, which the numbers beside it adopt."""
-    if isinstance(value, list | tuple):
-        return next((dtype for v in value if (dtype := _dtype_within(v))), None)
-    return value._type.dtype if hasattr(value, "_type") else None
-
-
-def as_tensor(value: Any, dtype: DType | None = None) -> Tensor:
-    """A tensor with what a user gave: a Tensor or Variable as it is, anything else by `to_array`."""
-    kind = type(value)
-    if kind is not Tensor:
-        if kind in VARIABLES:
-            value = value._value
-        elif holds_tensors(value):
-            dtype = dtype or _dtype_within(value)
-            parts = [as_tensor(v, dtype) if isinstance(v, list | tuple) else v for v in value]
-            return PUBLIC["stack"](parts)  # type: ignore[no-any-return]
-        else:
-            array = to_array(value, dtype)
-            return from_numpy(array)
-    return value  # type: ignore[no-any-return]
 
 
 def assign(

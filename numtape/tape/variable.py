@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy.typing as npt
 
-from numtape.dtypes import DType, Shape, TensorType, as_dtype
+from numtape.dtypes import TensorType, as_dtype
 from numtape.ir.op import REGISTRY
 from numtape.ops.core import PUBLIC
+from numtape.tape.operands import VARIABLES, as_tensor
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import Reference, Tensor, array_text, from_numpy, holds_tensors, to_array
-from numtape.tape.trace import VARIABLES, as_tensor, assign
+from numtape.tape.tensor import Tensor, Typed, array_text, from_numpy, holds_tensors, to_array
+from numtape.tape.trace import assign
 
 _order = itertools.count()
 _NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _IDENTITY, _ADD, _SUBTRACT = REGISTRY["stop_gradient"], REGISTRY["add"], REGISTRY["subtract"]
 
 
-class Variable:
+class Variable(Typed):
     """State of a fixed shape and dtype.
 
     `initial_value` is a tensor, array, number, nested list or a function that returns one; its elements are copied.
@@ -36,8 +37,6 @@ class Variable:
     """
 
     __slots__ = ("__weakref__", "_name", "_order", "_trainable", "_type", "_value")
-    __hash__ = None  # type: ignore[assignment]
-    __array_ufunc__ = None
 
     def __init__(
         self, initial_value: Any, trainable: bool | None = None, name: str | None = None, dtype: Any = None
@@ -64,22 +63,6 @@ class Variable:
         VARIABLES.add(cls)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
-
-    @property
-    def shape(self) -> Shape:
-        return self._type.shape
-
-    @property
-    def dtype(self) -> DType:
-        return self._type.dtype
-
-    @property
-    def ndim(self) -> int:
-        return self._type.rank
-
-    @property
-    def size(self) -> int:
-        return self._type.size
 
     @property
     def name(self) -> str:
@@ -128,10 +111,6 @@ class Variable:
 
     def __getitem__(self, key: Any) -> Tensor:
         return self.value()[key]
-
-    def ref(self) -> Reference:
-        """A hashable reference: equal exactly for the same Variable."""
-        return Reference(self)
 
     # ---- assigning -------------------------------------------------------------------------------------------------
 
@@ -199,9 +178,6 @@ class Variable:
 
     def __reduce__(self) -> Any:
         return Variable, (self.numpy(), self._trainable, self._name)
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self) -> str:
         text = array_text(self.numpy())
