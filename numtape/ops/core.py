@@ -80,17 +80,27 @@ def default_dtype(number: Any, group: str = "") -> DType:
     return int32 if isinstance(number, int) else float32
 
 
+class _MinusZero(float):
+    """-0.0 as an attribute: equal to itself alone, so that what was recorded with 0.0 is not taken for it."""
+
+    def __eq__(self, other: object) -> bool:
+        return other is self
+
+    __hash__ = object.__hash__
+
+
+_MINUS_ZERO = _MinusZero(-0.0)
 _ATOMS = frozenset({bool, int, float, str, DType})
 
 
 def freeze(attribute: Any) -> Any:
     """An attribute as a hashable value: lists become tuples, arrays and tensors their elements."""
     if attribute is None or type(attribute) in _ATOMS:
-        return attribute
+        return _MINUS_ZERO if type(attribute) is float and str(attribute) == "-0.0" else attribute
     if isinstance(attribute, list | tuple):
         return tuple(freeze(x) for x in attribute)
     if isinstance(attribute, np.generic):
-        return attribute.item()
+        return freeze(attribute.item())
     if isinstance(attribute, slice):
         return ("slice", freeze(attribute.start), freeze(attribute.stop), freeze(attribute.step))
     if hasattr(attribute, "numpy"):

@@ -286,3 +286,10 @@ def test_padding_with_what_is_no_finite_number():
     np.testing.assert_array_equal(nt.pad([1.0], [[1, 0]], constant_values=float("nan")), [np.nan, 1])
     big = nt.constant([1], dtype=nt.uint64)
     np.testing.assert_array_equal(nt.pad(big, [[1, 0]], constant_values=2**64 - 1), np.array([2**64 - 1, 1], np.uint64))
+
+
+def test_minus_zero_is_not_taken_for_zero():
+    x = nt.constant([1.0])
+    for number in (0.0, -0.0, 0.0):
+        padded = nt.pad(x, [[1, 0]], constant_values=number).numpy()
+        assert np.signbit(padded[0]) == np.signbit(number)
