@@ -84,10 +84,6 @@ class Tensor(Typed):
 
     # ---- its elements ----------------------------------------------------------------------------------------------
 
-    def _elements(self) -> npt.NDArray[Any]:
-        """The elements, flat; shared memory, not to be written."""
-        return buffer_of(self).array
-
     def numpy(self) -> npt.NDArray[Any]:
         """The elements as a new NumPy array; of a tensor of rank 0 a NumPy scalar."""
         array = buffer_of(self).array
