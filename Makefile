@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test bench peers
+.PHONY: help demo test docs bench peers
 .NOTPARALLEL:
 
 help:
 	@echo "make demo   train a small network on handwritten digits"
 	@echo "make test   lint, check types, run the tests"
+	@echo "make docs   build the documentation"
 	@echo "make bench  run every benchmark once"
 	@echo "make peers  time numtape against other libraries, in turn"
 
@@ -22,6 +23,10 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build --fresh-env --fail-on-warning --quiet -d docs/_build/doctrees docs docs/_build/html
+	@echo "$(CURDIR)/docs/_build/html/index.html"
 
 bench: $(VENV)/.installed-bench
 	cd asv_bench && ../$(BIN)/asv machine --yes

@@ -6,7 +6,7 @@ value is looked at, and then the whole step runs as one native program, compiled
 
 from typing import Any as _Any
 
-from numtape import cache, keras, nest
+from numtape import autodiff, cache, errors, keras, nest, testing, train
 from numtape._public import namespaces as _namespaces
 from numtape.dtypes import (
     DType,
@@ -23,17 +23,41 @@ from numtape.dtypes import (
     uint32,
     uint64,
 )
-from numtape.tape import GradientTape, Tensor, UnconnectedGradients, Variable, constant, convert_to_tensor
+from numtape.module import Module
+from numtape.ops.listing import OpRow, list_ops
+from numtape.tape import (
+    Explanation,
+    GradientTape,
+    IndexedSlices,
+    RegisterGradient,
+    Tensor,
+    TensorSpec,
+    UnconnectedGradients,
+    Variable,
+    constant,
+    convert_to_tensor,
+    custom_gradient,
+    explain_gradient,
+    init_scope,
+    name_scope,
+    no_gradient,
+    primitive,
+)
 
 bool = bool_
 newaxis = None
+_LATER = {"data", "queue", "train"}  # modules that are imported when somebody asks for them
 globals().update(_namespaces(__name__))
 
 
 def __getattr__(name: str) -> _Any:
-    """The version, looked up when asked for; type checkers learn from this that there is more than they see."""
+    """What is looked up when asked for; type checkers learn from this that there is more than they see."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("numtape")
+    if name in _LATER:
+        from importlib import import_module
+
+        return import_module(f"numtape.{name}")
     raise AttributeError(f"module 'numtape' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m numtape info`: what this installation runs on; `clear` empties the cache of kernels."""
+"""`python -m numtape info`: what this installation runs on; `ops`: all ops; `clear` empties the cache of kernels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m numtape", description=__doc__)
-    parser.add_argument("command", choices=["info", "clear"], nargs="?", default="info")
+    parser.add_argument("command", choices=["info", "clear", "ops"], nargs="?", default="info")
+    parser.add_argument("--without-gradient", action="store_true", help="ops: only those that no gradient passes")
     options = parser.parse_args(arguments)
+    if options.command == "ops":
+        from numtape.ops.listing import list_ops, table
+
+        print(table(list_ops(options.without_gradient)))
+        return 0
     if options.command == "clear":
         import numtape
 

@@ -18,6 +18,7 @@ DOCS = {
     "linalg": "Linear algebra.",
     "random": "Random numbers, the same on every backend and for any number of threads.",
     "bitwise": "Bits of integers.",
+    "image": "Images, as arrays of height, width and channels.",
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "numtape"
 LAYERS = [
-    ["dtypes"],
+    ["dtypes", "errors"],
     ["nest"],
     ["ir", "codegen.threefry"],
     ["ops"],
@@ -21,7 +21,11 @@ LAYERS = [
     ["cache"],
     ["backends"],
     ["tape"],
+    ["data"],
+    ["queue"],
+    ["module", "autodiff", "testing"],
     ["keras"],
+    ["train"],
     ["_public"],
     ["__main__"],
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from .inside import native_call
-from .steps import STEPS, step_of
+from .steps import HEAVY, LIGHT, step_of
 
 
 class Light:
-    """What a call costs when there is nothing to compute, and a network so small that this still counts."""
+    """Steps so small that what a call costs counts."""
 
-    params = ["square", "digits"]
+    params = list(LIGHT)
     param_names = ["step"]
     number = 100
 
@@ -21,5 +21,5 @@ class Light:
 
 
 class Heavy(Light):
-    params = [name for name in STEPS if name not in Light.params]
+    params = list(HEAVY)
     number = 5

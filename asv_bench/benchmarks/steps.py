@@ -16,6 +16,11 @@ import numpy as np
 
 import numtape as nt
 
+from .classifier import Classifier, Network, layers, sign
+from .derivatives import Derivative, gradient, hessian_forward, hessian_reverse, jacobian, jvp
+
+TABLES = (10_000, 100_000, 1_000_000)
+
 Step = Callable[[], Any]
 
 
@@ -29,40 +34,6 @@ def square() -> Step:
         return float(tape.gradient(y, x))
 
     return step
-
-
-class Classifier:
-    """Adam on a relu network with softmax cross entropy, as in examples/digits.py.
-
-    Nobody looks at the loss. It lives until the next step, and so do the gradients, like the names of a plain loop.
-    """
-
-    def __init__(self, *sizes: int, batch: int) -> None:
-        rng = np.random.default_rng(0)
-        self.layers = [
-            (nt.Variable(rng.normal(0, (2 / m) ** 0.5, (m, n)).astype(np.float32)), nt.Variable(nt.zeros(n)))
-            for m, n in itertools.pairwise(sizes)
-        ]
-        self.variables = [v for layer in self.layers for v in layer]
-        self.optimizer = nt.keras.optimizers.Adam(1e-3)
-        x = rng.random((8, batch, sizes[0]), dtype=np.float32)
-        self.batches = itertools.cycle(list(zip(x, x[:, :, : sizes[-1]].argmax(axis=-1), strict=True)))
-
-    def record(self) -> tuple[nt.Tensor, list[nt.Tensor]]:
-        """Loss and gradients for the next batch; nothing has run when this returns."""
-        x, labels = next(self.batches)
-        with nt.GradientTape() as tape:
-            *hidden, (w, b) = self.layers
-            for v, c in hidden:
-                x = nt.nn.relu(x @ v + c)
-            losses = nt.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=x @ w + b)
-            loss = nt.reduce_mean(losses)
-        return loss, tape.gradient(loss, self.variables)
-
-    def __call__(self) -> nt.Tensor:
-        loss, self.gradients = self.record()
-        self.optimizer.apply_gradients(zip(self.gradients, self.variables, strict=True))
-        return loss
 
 
 def black_scholes(rows: int) -> Step:
@@ -92,12 +63,48 @@ def black_scholes(rows: int) -> Step:
     return step
 
 
-STEPS: dict[str, Callable[[], Step]] = {
+def gather(kind: str, rows: int) -> Step:
+    """An optimizer's step of a table of so many rows, 100 of which are gathered, ten of them twice."""
+    rng = np.random.default_rng(0)
+    table = nt.Variable(rng.random((rows, 16), dtype=np.float32))
+    optimizer = getattr(nt.keras.optimizers, kind)(0.01)
+    places = rng.integers(0, rows, (64, 100))
+    places[:, 90:] = places[:, :10]
+    batches = itertools.cycle(list(zip(places, rng.random((64, 100, 16), dtype=np.float32), strict=True)))
+
+    def step() -> nt.Tensor:
+        at, targets = next(batches)
+        with nt.GradientTape() as tape:
+            loss = nt.reduce_mean(nt.square(nt.gather(table, at) - targets))
+        optimizer.apply_gradients([(tape.gradient(loss, table), table)])
+        return loss
+
+    return step
+
+
+small = partial(Classifier, 64, 32, 10, batch=32)
+large = partial(Classifier, 784, 256, 128, 10, batch=128)
+
+LIGHT: dict[str, Callable[[], Step]] = {
     "square": square,
-    "digits": partial(Classifier, 64, 32, 10, batch=32),
-    "mlp": partial(Classifier, 784, 256, 128, 10, batch=128),
+    "digits": small,
+    "layers": partial(small, network=layers),
+    "custom_gradient": partial(small, network=partial(Network, activation=sign)),
+    **{f"gather_{kind.lower()}_{rows}": partial(gather, kind, rows) for kind in ("SGD", "Adam") for rows in TABLES},
+}
+"""Steps of which a loop does thousands in a second."""
+
+HEAVY: dict[str, Callable[[], Step]] = {
+    "mlp": large,
+    "gradient": partial(Derivative, gradient, large),
+    "hessian_forward": partial(Derivative, hessian_forward, large),
+    "hessian_reverse": partial(Derivative, hessian_reverse, large),
+    "jvp": partial(Derivative, jvp, large),
+    "jacobian": partial(Derivative, jacobian, small),
     "black_scholes": partial(black_scholes, 100_000),
 }
+
+STEPS = LIGHT | HEAVY
 
 
 @cache

@@ -2,7 +2,8 @@
 
 In comes a program; out comes a `Plan`: steps in order, a place for each value, and what becomes of each output. Values
 between steps share one arena by liveness. An output may take over the memory of the input that it is the successor of
-(a Variable's old value), when the step that writes it is the last to read the old one, element for element.
+(a Variable's old value), when the step that writes it is the last to read the old one, element for element, or only
+changes it in places. So does what is between the two, if one changes the other.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numtape.codegen.emit import emit
 from numtape.ir.kernel import Pointer, Scratch, Step
 from numtape.ir.op import Kind
 from numtape.ir.program import INPUT, Program
+from numtape.ops.movement import copy
 from numtape.passes.expand import expand
 from numtape.passes.fuse import Group, fuse
 from numtape.passes.layout import Level, root
@@ -50,7 +52,7 @@ def plan(program: Program) -> Plan:
     steps: list[Step] = []
     for number, group in enumerate(schedule.groups):
         if group.layout is None:
-            steps += _calls(program, group.members[0])
+            steps += _calls(program, group.members[0], shared)
         else:
             stored = {m for m in group.members if m in outputs or any(r != number for r in readers.get(m, ()))}
             steps.append(emit(program, group.layout, stored, shared))
@@ -64,7 +66,7 @@ def plan(program: Program) -> Plan:
             results.append(("donated", program.instructions[shared[value]].attributes[0]))
         else:
             results.append(("new", value))
-    offsets, scratch, arena = _arena(program, steps, outputs)
+    offsets, scratch, arena = _arena(program, steps, outputs | shared.keys())
     return Plan(program, tuple(steps), offsets, scratch, arena, tuple(results))
 
 
@@ -80,19 +82,25 @@ def _readers(program: Program, groups: Iterable[Group]) -> dict[int, list[int]]:
     return found
 
 
-def _calls(program: Program, index: int) -> list[Step]:
+def _calls(program: Program, index: int, shared: dict[int, int]) -> list[Step]:
     """The steps of a routine: one, or several that each write a part of the result from some of the operands."""
     i = program.instructions[index]
+    to = shared.get(index, index)
+
+    def place(operand: int) -> Pointer:
+        value = root(program, i.operands[operand])
+        return Pointer(shared.get(value, value))
+
     step = blas.step(program, index)
     if step is not None:
         return [step]
     made = i.op.kernel(i.type, [program.type(k) for k in i.operands], *i.attributes)
-    everything = range(len(i.operands))
-    calls = made if isinstance(made, list) else [(made[0], everything, made[1])]
-    return [
-        Step(kernel, (Pointer(index), *(Pointer(root(program, i.operands[k])) for k in which), *extra), (index,))
-        for kernel, which, extra in calls
-    ]
+    count = len(i.operands)
+    calls = made if isinstance(made, list) else [(made[0], range(i.op.kind is Kind.UPDATE, count), made[1])]
+    if i.op.kind is Kind.UPDATE and place(0).value != to:
+        kernel, extents = copy(i.type.dtype, (i.type.size,), (1,), (1,))
+        calls = [(kernel, (0,), extents), *calls]
+    return [Step(kernel, (Pointer(to), *map(place, which), *extra), (index,)) for kernel, which, extra in calls]
 
 
 def _donations(
@@ -104,14 +112,31 @@ def _donations(
     place = {m: (number, group) for number, group in enumerate(groups) for m in group.members}
     for position, index in program.donations:
         value, old = root(program, program.outputs[position]), by_index[index]
-        if value not in place or value in found or old in outputs or old in found.values():
+        if old in outputs or old in found.values():
             continue
-        number, group = place[value]
-        new_type, old_type = program.type(value), program.type(old)
-        fits = new_type.dtype is old_type.dtype and new_type.size == old_type.size
-        if fits and readers.get(old, [number])[-1] <= number and _replaces(program, group, value, old):
-            found[value] = old
+        chain: list[int] = []
+        while value in place and value not in found and not (chain and value in outputs):
+            chain.append(value)
+            number, group = place[value]
+            before = _changed(program, group, value, old)
+            if before is None or readers.get(before, [number])[-1] > number:
+                break
+            if before == old:
+                found.update(dict.fromkeys(chain, old))
+                break
+            value = before
     return found
+
+
+def _changed(program: Program, group: Group, value: int, old: int) -> int | None:
+    """The value whose elements a group may write this one's over: the old one, or the one that an update changes."""
+    i = program.instructions[value]
+    if i.op.kind is Kind.UPDATE:
+        before, *others = (root(program, k) for k in i.operands)
+        return None if before in others else before
+    new_type, old_type = program.type(value), program.type(old)
+    fits = new_type.dtype is old_type.dtype and new_type.size == old_type.size
+    return old if fits and _replaces(program, group, value, old) else None
 
 
 def _replaces(program: Program, group: Group, value: int, old: int) -> bool:

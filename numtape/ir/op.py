@@ -28,6 +28,8 @@ class Kind(Enum):
     """The same elements in the same order under another shape: costs nothing."""
     CALL = "call"
     """A routine of its own."""
+    UPDATE = "update"
+    """A routine that changes its first operand in places: within its memory, where nobody needs the old elements."""
     FORMULA = "formula"
     """Written with other instructions, though only once gradients are taken: so it can have a rule of its own."""
     COMPOSITE = "composite"
@@ -68,7 +70,8 @@ class Op:
     meaning in NumPy. `kernel` is what becomes native code: for MAP an expression, for REDUCE a fold of
     `numtape.codegen.emit.FOLDS`, for CALL a function `(type of the result, types of the operands, *attributes)` that
     gives a `Kernel` over pointers (result first, then operands) and the integers that follow them; or a list of
-    `(kernel, numbers of the operands it takes, integers)`, each of which writes a part of the result; for FORMULA a
+    `(kernel, numbers of the operands it takes, integers)`, each of which writes a part of the result; for UPDATE
+    such a function whose kernel takes no first operand, since the result has its elements already; for FORMULA a
     function of operands and attributes, written with ops. `gradient` is a rule whose parameter names say what it
     needs: `g` the cotangent, `out` the result, the names in `parameters` the operands (the list `values` if they are
     "*values"), the names in `attributes` the attributes; it returns one cotangent for each operand (None where there
@@ -110,10 +113,19 @@ def register(op: Op) -> Op:
     if op.name in REGISTRY:
         raise KeyError(f"an op named {op.name!r} is registered already")
     if not isinstance(op.gradient, Gradient):
-        needs = parameters_of(op.gradient)
-        unknown = set(needs) - {"g", "out", *op.attributes, *(p.removeprefix("*") for p in op.parameters)}
-        if unknown:
-            raise ValueError(f"the gradient of {op.name} asks for {sorted(unknown)}, which the op does not have")
-        object.__setattr__(op, "rule_needs", needs)
+        set_rule(op, op.gradient)
     REGISTRY[op.name] = op
     return op
+
+
+def set_rule(op: Op, rule: Rule, needs: tuple[str, ...] = ()) -> None:
+    """Give an op its gradient rule, whose parameters say what it needs unless `needs` does.
+
+    ValueError if that is something the op does not have.
+    """
+    needs = needs or parameters_of(rule)
+    unknown = set(needs) - {"g", "out", *op.attributes, *(p.removeprefix("*") for p in op.parameters)}
+    if unknown:
+        raise ValueError(f"the gradient of {op.name} asks for {sorted(unknown)}, which the op does not have")
+    object.__setattr__(op, "gradient", rule)
+    object.__setattr__(op, "rule_needs", needs)

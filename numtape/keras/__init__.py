@@ -1,5 +1,7 @@
 """What Keras users look for under `keras`."""
 
-from numtape.keras import optimizers
+from numtape.keras import activations, initializers, layers, models, optimizers
+from numtape.keras.layers import Input
+from numtape.keras.models import Model, Sequential
 
-__all__ = ["optimizers"]
+__all__ = ["Input", "Model", "Sequential", "activations", "initializers", "layers", "models", "optimizers"]

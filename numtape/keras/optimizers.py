@@ -2,6 +2,9 @@
 
 One call of `apply_gradients` is one recorded entry for all Variables of a dtype. The hyperparameters are run-time
 numbers: changing the learning rate compiles and records nothing new. The rules and their defaults are those of Keras.
+
+Where a gradient is `IndexedSlices` the same rule runs on rows: those of the Variable and its slots that the indices
+name are looked up, and replaced in place, so that a step costs what was gathered and not the table.
 """
 
 from __future__ import annotations
@@ -17,10 +20,14 @@ import numpy as np
 
 from numtape.dtypes import DType
 from numtape.ir.op import Kind, Op
+from numtape.ops.core import apply
 from numtape.ops.elementwise import convert, maximum, minimum, pow_, sqrt
+from numtape.ops.gather import look_up
 from numtape.ops.movement import reshape_to
 from numtape.ops.reduction import sum_
+from numtape.ops.scatter import MERGE, merge, replace
 from numtape.tape.gradient_tape import GradientTape
+from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.operands import as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import Tensor
@@ -40,10 +47,18 @@ class Optimizer:
     it may be assigned at any time. `weight_decay` shrinks each Variable by that part times the learning rate before a
     step. At most one of `clipnorm` (the norm of each gradient), `global_clipnorm` (the norm of all together) and
     `clipvalue` (each element) bounds the gradients. A Variable that is given several times changes several times.
+
+    Where a gradient is an `nt.IndexedSlices`, as that of a table from which rows were gathered, a step costs as much as
+    these rows: rows of one index are added up, and then clipping, decay and the rule see them and nothing else. Plain
+    `SGD` gives what it gives for the dense gradient. Whatever has slots or a `weight_decay` is *lazy*, as is
+    torch.optim.SparseAdam: rows that were not gathered keep their value and their slots, where Keras moves them on at
+    the cost of the whole table. To have that, give `nt.convert_to_tensor(gradient)`.
     """
 
     slots: tuple[str, ...] = ()
     """Names of what is kept for each Variable."""
+    _awaiting: Any = None
+    """The `Restoration` of `numtape.train` that has values for slots which are created later."""
 
     def __init__(
         self,
@@ -95,6 +110,8 @@ class Optimizer:
                 start = np.zeros(variable.shape, variable.dtype.dtype)
                 slots = [PackedVariable(self._pack, start, f"{variable._name}/{slot}") for slot in self.slots]
                 self._slots[id(variable)] = (variable, slots)
+        if self._awaiting is not None:
+            self._awaiting.attach(self)
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
         """Change each Variable by its gradient; returns the step counter.
@@ -113,7 +130,7 @@ class Optimizer:
         np.float32(0.8)
         """
         pairs = list(grads_and_vars)
-        gradients, variables = _usual(pairs) or zip(*self._checked(pairs), strict=True)
+        gradients, variables, rows = _usual(pairs) or self._checked(pairs)
         groups = self._groups.get(key := tuple(map(id, variables)))
         if groups is None:
             groups = self._groups[key] = self._grouped(variables)
@@ -123,15 +140,23 @@ class Optimizer:
             numbers.append(self.weight_decay)
         clip = self._clip
         if clip == "global_clipnorm" and len(groups) > 1:
-            gradients, clip = tuple(_clipped(list(gradients), clip, self._limit)), ""
+            gradients = list(gradients)
+            for k in rows:
+                gradients[k], rows[k] = apply(MERGE, [gradients[k], rows[k]], variables[k].shape[:1])
+            gradients, clip = _clipped(gradients, clip, self._limit), ""
         if clip:
             numbers.append(self._limit)
         options = self._options(), self.weight_decay is not None, clip
         for group in groups:
             given = gradients if len(groups) == 1 else [gradients[k] for k in group.members]
             own = rate if type(rate) is float else convert(rate, given[0].dtype)
-            attributes = (len(given), 1 + len(numbers), *group.places, *options)
-            assign(group.variables, self._op, [*given, own, *numbers], (), attributes, pack=self._pack)
+            by_rows: tuple[int, ...] = ()
+            indices: Sequence[Any] = ()
+            if rows:
+                by_rows = tuple([k for k, member in enumerate(group.members) if member in rows])
+                indices = [rows[group.members[k]] for k in by_rows]
+            attributes = (len(given), 1 + len(numbers), by_rows, *group.places, *options)
+            assign(group.variables, self._op, [*given, own, *numbers], indices, attributes, pack=self._pack)
         return self.iterations
 
     def minimize(self, loss: Any, var_list: Sequence[Variable], tape: Any = None) -> Variable:
@@ -169,15 +194,22 @@ class Optimizer:
 
     # ---- how it is recorded ----------------------------------------------------------------------------------------
 
-    def _checked(self, pairs: list[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
+    def _checked(self, pairs: list[tuple[Any, Variable]]) -> tuple[Any, Any, dict[int, Any]]:
+        """Gradients, Variables, and by number the indices of those gradients that are rows."""
         for pair in pairs:
             if not isinstance(pair, tuple | list) or len(pair) != 2:  # type: ignore[redundant-expr]
                 raise TypeError(f"{self.name}: apply_gradients takes pairs (gradient, Variable), not {pair!r:.60}")
             if not isinstance(pair[1], Variable):
                 raise TypeError(f"{self.name}: a gradient is applied to a Variable, not {type(pair[1]).__name__}")
-        kept = []
+        kept: list[tuple[Any, Variable]] = []
+        rows: dict[int, Any] = {}
         for g, variable in pairs:
             if g is None:
+                continue
+            if type(g) is IndexedSlices:
+                self._check_rows(g, variable)
+                rows[len(kept)] = g.indices
+                kept.append((g.values, variable))
                 continue
             gradient = g if type(g) is Tensor else as_tensor(g, variable.dtype)
             if gradient._type is not variable._type:
@@ -192,7 +224,21 @@ class Optimizer:
             if not kept:
                 raise ValueError(f"{self.name}: no gradients provided for any variable: {missing or 'no pairs given'}")
             warnings.warn(f"{self.name}: no gradient for {missing}; they stay as they are", stacklevel=3)
-        return kept
+        gradients, variables = zip(*kept, strict=True)
+        return gradients, variables, rows
+
+    def _check_rows(self, g: IndexedSlices, variable: Variable) -> None:
+        if g.dtype is not variable.dtype or g.shape not in (None, variable.shape):
+            kind = TypeError if g.dtype is not variable.dtype else ValueError
+            raise kind(
+                f"{self.name}: the gradient is IndexedSlices of {g.dtype.name} for shape {g.shape}, but "
+                f"{variable.name} is {variable._type}; check the order of the pairs"
+            )
+        if not variable.shape or g.indices.ndim != 1 or g.values.shape != (*g.indices.shape, *variable.shape[1:]):
+            raise ValueError(
+                f"{self.name}: IndexedSlices of values {g.values._type} and indices {g.indices._type} are no rows of "
+                f"{variable.name}, whose shape is {variable.shape}: each index stands for one row"
+            )
 
     def _rate(self) -> Any:
         rate = self._learning_rate
@@ -229,15 +275,15 @@ class Optimizer:
 _type_of = operator.attrgetter("_type")
 
 
-def _usual(pairs: list[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
-    """The two sides of the pairs, if each is a tensor and a Variable of one type: then nothing needs a closer look."""
+def _usual(pairs: list[Any]) -> tuple[Any, Any, dict[int, Any]] | None:
+    """What `_checked` gives, if each pair is a tensor and a Variable of one type: then nothing needs a closer look."""
     try:
         gradients, variables = zip(*pairs, strict=True)
     except (TypeError, ValueError):
         return None
     if set(map(type, gradients)) != {Tensor} or set(map(type, variables)) != {Variable}:
         return None
-    return (gradients, variables) if [*map(_type_of, gradients)] == [*map(_type_of, variables)] else None
+    return (gradients, variables, {}) if [*map(_type_of, gradients)] == [*map(_type_of, variables)] else None
 
 
 @dataclass(slots=True)
@@ -262,25 +308,32 @@ def _update_op(kind: type[Optimizer]) -> Op:
 
 
 def _expand(
-    kind: type[Optimizer], values: Sequence[Any], count: int, number_count: int, places: tuple[int, ...], counts: bool,
-    options: tuple[Any, ...], decays: bool, clip: str,
+    kind: type[Optimizer], values: Sequence[Any], count: int, number_count: int, by_rows: tuple[int, ...],
+    places: tuple[int, ...], counts: bool, options: tuple[Any, ...], decays: bool, clip: str,
 ) -> list[Any]:  # fmt: skip
-    """Operands: gradients, numbers, Variables, and the optimizer's pack."""
+    """Operands: gradients, numbers, Variables, indices of those gradients that are rows, and the optimizer's pack."""
     gradients = list(values[:count])
     rate, *numbers = values[count : count + number_count]
     limit = numbers.pop() if clip else None
     decay = numbers.pop() if decays else None
     end = 2 * count + number_count
-    variables, packed = values[end - count : end], list(values[end:])
+    variables, packed = values[end - count : end], list(values[end + len(by_rows) :])
+    rows: dict[int, Any] = {}
+    for k, indices in zip(by_rows, values[end:], strict=False):
+        gradients[k], rows[k] = merge(gradients[k], indices, variables[k].shape[0])
     each = len(places) // count
     step = convert(packed[0] + 1, rate.dtype)
     news = []
     for k, (g, w) in enumerate(zip(_clipped(gradients, clip, limit), variables, strict=True)):
         own = places[k * each : (k + 1) * each]
-        shrunk = w - w * decay * rate if decays else w
-        new, *slots = kind._rule(g, shrunk, [packed[n] for n in own], rate, step, numbers, options)
-        news.append(new)
-        for n, slot in zip(own, slots, strict=True):
+        tables = [w, *(packed[n] for n in own)]
+        part, *slots = [look_up(x, rows[k]) for x in tables] if k in rows else tables
+        shrunk = part - part * decay * rate if decays else part
+        changed = kind._rule(g, shrunk, slots, rate, step, numbers, options)
+        if k in rows:
+            changed = tuple([replace(x, rows[k], new) for x, new in zip(tables, changed, strict=True)])
+        news.append(changed[0])
+        for n, slot in zip(own, changed[1:], strict=True):
             packed[n] = slot
     if counts:
         packed[0] = packed[0] + 1

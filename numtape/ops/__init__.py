@@ -2,12 +2,16 @@
 
 from numtape.ops import (
     activation,
+    clip,
     contraction,
     creation,
     diagonal,
     einsum,
     elementwise,
     gather,
+    image,
+    image_measure,
+    image_shape,
     indexing,
     linalg,
     movement,
@@ -16,18 +20,23 @@ from numtape.ops import (
     rearrange,
     reduction,
     scan,
+    scatter,
     sort,
     transcendental,
 )
 
 __all__ = [
     "activation",
+    "clip",
     "contraction",
     "creation",
     "diagonal",
     "einsum",
     "elementwise",
     "gather",
+    "image",
+    "image_measure",
+    "image_shape",
     "indexing",
     "linalg",
     "movement",
@@ -36,6 +45,7 @@ __all__ = [
     "rearrange",
     "reduction",
     "scan",
+    "scatter",
     "sort",
     "transcendental",
 ]

@@ -39,7 +39,7 @@ def apply(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = ()) -> 
     for x in operands:
         if type(x) is Value:
             return emit(op, operands, attributes)
-    return _recorder[0](op, operands, attributes)
+    return _recorder[0](op, operands, attributes, 3)  # a public function is between the user's line and here
 
 
 def emit(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = ()) -> Any:
@@ -192,13 +192,14 @@ def _publish(names: Sequence[str], function: Callable[..., Any]) -> None:
         if name in PUBLIC:
             raise KeyError(f"nt.{name} is public already")
         PUBLIC[name] = function
+    if names:  # where pickle finds it
+        function.__module__ = ".".join(["numtape", *names[0].split(".")[:-1]])
 
 
 def public(op: Op, *names: str) -> Callable[[Callable[..., Any]], Any]:
     """Make a function public that looks at its arguments before it calls `op`."""
 
     def decorate(function: Any) -> Any:
-        function.__module__ = "numtape"
         function.op = op
         _publish(names, function)
         return function
@@ -225,6 +226,42 @@ def _compiled(source: str) -> CodeType:
     return compile(source, "<public function>", "exec")
 
 
+def map_op(
+    name: str,
+    kernel: str | Callable[..., str],
+    parameters: tuple[str, ...],
+    attributes: tuple[str, ...],
+    groups: Sequence[str],
+    kind: str,
+    result: DType | Callable[..., DType] | None,
+    reference: Callable[..., Any],
+    gradient: Rule | Gradient,
+    sample: Sequence[tuple[float, float]],
+    examples: Sequence[Example],
+    doc: str,
+) -> Op:
+    """The record of an op on single elements; see `elementwise`."""
+    groups = tuple(groups) or ("T",) * len(parameters)
+
+    def infer(types: Sequence[TensorType], values: tuple[Any, ...]) -> TensorType:
+        for group in dict.fromkeys(groups):
+            members = [t for t, g in zip(types, groups, strict=True) if g == group]
+            check_group(name, members)
+            check_kind(name, members[0], {"T": kind, "B": "bool", "I": "integer"}.get(group, "any"))
+        shape = broadcast(name, *(t.shape for t in types))
+        if result is None:
+            dtype = types[groups.index("T")].dtype
+        else:
+            dtype = result if isinstance(result, DType) else result(*values)
+        return tensor_type(dtype, shape)
+
+    return Op(
+        name, Kind.MAP, parameters, attributes, infer, reference, gradient, kernel,
+        examples=(*examples, *([Example(((2, 3),) * len(parameters), domains=tuple(sample))] if sample else [])),
+        doc=doc, groups=groups,
+    )  # fmt: skip
+
+
 def elementwise(
     name: str,
     kernel: str | Callable[..., str],
@@ -248,27 +285,9 @@ def elementwise(
     that tests draw from: (low, high) for each operand.
     """
     parameters, attributes = tuple(parameters), tuple(attributes)
-    groups = tuple(groups) or ("T",) * len(parameters)
-
-    def infer(types: Sequence[TensorType], values: tuple[Any, ...]) -> TensorType:
-        for group in dict.fromkeys(groups):
-            members = [t for t, g in zip(types, groups, strict=True) if g == group]
-            check_group(name, members)
-            check_kind(name, members[0], {"T": kind, "B": "bool", "I": "integer"}.get(group, "any"))
-        shape = broadcast(name, *(t.shape for t in types))
-        if result is None:
-            dtype = types[groups.index("T")].dtype
-        else:
-            dtype = result if isinstance(result, DType) else result(*values)
-        return tensor_type(dtype, shape)
-
     op = register(
-        Op(
-            name, Kind.MAP, parameters, attributes, infer, reference, gradient, kernel,
-            examples=(*examples, *([Example(((2, 3),) * len(parameters), domains=tuple(sample))] if sample else [])),
-            doc=doc, groups=groups,
-        )
-    )  # fmt: skip
+        map_op(name, kernel, parameters, attributes, groups, kind, result, reference, gradient, sample, examples, doc)
+    )
     header = ", ".join([*parameters, *attributes, "name=None"])
     call = f"_apply(_op, ({', '.join(parameters)},), ({''.join(a + ', ' for a in attributes)}))"
     names = (name, f"math.{name}") if public is None else public

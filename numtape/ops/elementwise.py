@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from numtape.dtypes import ALL, DType, TensorType, as_dtype, bool_, float32, float64, int32
-from numtape.ir.op import Example, Gradient, Op
+from numtape.ir.op import REGISTRY, Example, Gradient, Op
 from numtape.ir.program import Value
 from numtape.ops.core import Tensor, Tensors, apply, check_kind, composite, describe, elementwise, emit, public
 from numtape.ops.transcendental import documented, log, rsqrt, sqrt
@@ -73,17 +73,21 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
     """`x` where `condition` holds, else `y`, element by element.
 
     `condition` has bools, `x` and `y` elements of one dtype; all three broadcast against each other. An element that
-    is not chosen gets the gradient 0. ValueError without `x` and `y`: the indices where `condition` holds would have
-    a shape that depends on values; `np.where(condition.numpy())` gives them.
+    is not chosen gets the gradient 0. ValueError if only one of `x` and `y` is given.
+
+    Without both it gives the places where `condition` holds, or is not 0, as int64 of shape (count, rank): its elements
+    are read at the call, since the count depends on them.
 
     >>> nt.where([True, False], [1.0, 2.0], 0.0).numpy()
     array([1., 0.], dtype=float32)
+    >>> nt.where([True, False, True]).numpy()
+    array([[0],
+           [2]])
     """
+    if x is None and y is None:
+        return apply(REGISTRY["identity"], (np.argwhere(np.asarray(condition)),))
     if x is None or y is None:
-        raise ValueError(
-            "where: give condition, x and y; where(condition) alone would have a shape that depends on values, "
-            "which np.where(condition.numpy()) gives"
-        )
+        raise ValueError("where: give both x and y, or neither")
     return apply(select.op, (condition, x, y))
 
 
@@ -136,7 +140,7 @@ squared_difference: Any = _operation(
 )  # fmt: skip
 reciprocal: Any = _operation(
     "reciprocal", "T(1) / x", "One divided by each element.",
-    np.reciprocal, lambda g, out: -g * out * out, ((0.5, 3),), ("[2.0, 4.0]", "[0.5 , 0.25], dtype=float32"),
+    np.reciprocal, lambda g, out: multiply_no_nan(-out * out, g), ((0.5, 3),), ("[2.0, 4.0]", "[0.5 , 0.25], dtype=float32"),
     kind="float", public=("math.reciprocal",),
 )  # fmt: skip
 maximum: Any = _operation(
@@ -592,9 +596,17 @@ def install_operators(target: Any, call: Callable[[Op, tuple[Any, ...]], Any]) -
         setattr(target, f"__r{method}__", logical(on_bools.op, on_integers.op))
     target.__pow__ = lambda self, other: call(*power_call(self, other))
     target.__invert__ = lambda self: call((logical_not if self.dtype.is_bool else invert).op, (self,))
-    # Nothing equals None, as code that looks for a missing tensor expects.
-    target.__eq__ = lambda self, other: False if other is None else call(equal.op, (self, other))
-    target.__ne__ = lambda self, other: True if other is None else call(not_equal.op, (self, other))
+    # Nothing equals None, nor what has another shape, as code that looks for something in a list expects.
+    target.__eq__ = lambda self, other: False if other is None else call(equal.op, _compared(self, other))
+    target.__ne__ = lambda self, other: True if other is None else call(not_equal.op, _compared(self, other))
+
+
+def _compared(a: Any, b: Any) -> tuple[Any, Any]:
+    """The two, or for shapes that do not broadcast against each other two things that differ."""
+    shape = getattr(b, "shape", None)
+    if shape and any(m != n and m != 1 and n != 1 for m, n in zip(a.shape[::-1], shape[::-1], strict=False)):
+        return True, False
+    return a, b
 
 
 install_operators(Value, emit)

@@ -1,8 +1,10 @@
-"""Gather and scatter: elements picked, added and replaced at places that other tensors name.
+"""Gather: elements picked at places that other tensors name, and what carries their gradients back.
 
 Every public function here comes down to `take_rows` and its transpose `add_rows`, each the gradient of the other, on
-one canonical shape; reshapes lead there at no cost. An index that is out of range reads nothing and writes nothing:
-it picks 0 and drops what it was to add, as TensorFlow does on GPUs, where kernels cannot raise either.
+one canonical shape; reshapes lead there at no cost. Rows of a table, which is what `gather` picks along the first
+axis, have a pair of their own, `look_up` and `spread`: a gradient that is nothing but spread rows can be given back as
+these rows and their indices. An index that is out of range reads nothing and writes nothing: it picks 0 and drops what
+it was to add, as TensorFlow does on GPUs, where kernels cannot raise either.
 """
 
 from __future__ import annotations
@@ -13,32 +15,35 @@ from typing import Any
 
 import numpy as np
 
-from numtape.dtypes import DType, as_dtype, bool_, float32, int32, int64, tensor_type
+from numtape.dtypes import DType, as_dtype, bool_, float32, float64, int32, int64, tensor_type
 from numtape.ir.kernel import Kernel
-from numtape.ir.op import Example, Gradient, Kind
+from numtape.ir.op import Example, Gradient, Kind, Op, register
 from numtape.ops.core import (
     Shape,
     Tensor,
     TensorType,
-    check_group,
+    apply,
     check_kind,
     composite,
     default_dtype,
     describe,
+    freeze,
     instruction,
     normalize_axis,
     public,
 )
 from numtape.ops.core import broadcast as broadcast_shapes
 from numtape.ops.creation import range_
-from numtape.ops.elementwise import convert, where
+from numtape.ops.elementwise import convert, square, where
 from numtape.ops.movement import Call, broadcast, permute, reshape_to
-from numtape.ops.rearrange import integer, integer_list, number_of, reshape
+from numtape.ops.rearrange import concat, integer, number_of, reshape
+from numtape.ops.reduction import sum_
+from numtape.ops.transcendental import sqrt
 
 # ---- instructions -----------------------------------------------------------------------------------------------
 
 
-def _element(dtype: DType) -> str:
+def element(dtype: DType) -> str:
     return f"u{8 * dtype.itemsize}*"
 
 
@@ -59,7 +64,7 @@ def _infer_add(types: Sequence[TensorType], attributes: tuple[Any, ...]) -> Tens
     return tensor_type(x.dtype, (*x.shape[:2], length, x.shape[3]))
 
 
-def _places(indices: Any, length: int, wrap: bool) -> Any:
+def places_of(indices: Any, length: int, wrap: bool) -> Any:
     """Indices as they are meant, and `length` for those out of range."""
     places = indices.astype(np.int64)
     if wrap:
@@ -70,14 +75,14 @@ def _places(indices: Any, length: int, wrap: bool) -> Any:
 def _take_reference(x: Any, indices: Any, wrap: bool) -> Any:
     batch, outer, length, inner = x.shape
     padded = np.concatenate([x, np.zeros((batch, outer, 1, inner), x.dtype)], axis=2)
-    picked = padded[np.arange(batch)[:, None], :, _places(indices, length, wrap)]
+    picked = padded[np.arange(batch)[:, None], :, places_of(indices, length, wrap)]
     return np.moveaxis(picked, 1, 2)
 
 
 def _add_reference(x: Any, indices: Any, length: int, wrap: bool) -> Any:
     batch, outer, _, inner = x.shape
     out = np.zeros((batch, outer, length + 1, inner), x.dtype)
-    where: Any = (np.arange(batch)[:, None], slice(None), _places(indices, length, wrap))
+    where: Any = (np.arange(batch)[:, None], slice(None), places_of(indices, length, wrap))
     np.add.at(out, where, np.moveaxis(x, 2, 1))
     return out[:, :, :length]
 
@@ -142,7 +147,7 @@ def kernel(out, x, indices, batches, outer, length, count, inner, wrap):
 def _take_kernel(out: TensorType, types: Sequence[TensorType], wrap: bool) -> Call:
     x, indices = types
     batches, outer, length, inner = x.shape
-    pointers = (_element(x.dtype), _element(x.dtype), f"{indices.dtype.code}*")
+    pointers = (element(x.dtype), element(x.dtype), f"{indices.dtype.code}*")
     extents = (batches, outer, length, indices.shape[1])
     if inner == 1:
         return Kernel("gather_elements", _TAKE_ELEMENTS, (*pointers, *["i64"] * 5)), (*extents, length * wrap)
@@ -156,7 +161,7 @@ def _add_kernel(out: TensorType, types: Sequence[TensorType], length: int, wrap:
     return Kernel("scatter_add", _ADD, (*pointers, *["i64"] * 6)), (batches, outer, length, count, inner, length * wrap)
 
 
-_INDICES = ((-3, 3), (-2, 6))
+INDICES = ((-3, 3), (-2, 6))
 """Domains for a tensor and for indices into an axis of length 4: some are out of range."""
 
 take_rows: Any = instruction(
@@ -166,12 +171,12 @@ take_rows: Any = instruction(
     doc="Rows of x (batch, outer, length, inner) at indices (batch, count): (batch, outer, count, inner). With `wrap` "
     "negative indices count from the end; out of range a row is 0.",
     examples=[
-        Example(((1, 1, 4, 3), (1, 6)), {"wrap": False}, _INDICES),
-        Example(((2, 3, 4, 2), (2, 5)), {"wrap": True}, _INDICES),
-        Example(((2, 3, 4, 1), (2, 5)), {"wrap": True}, _INDICES),
-        Example(((1, 2, 4, 1), (1, 5)), {"wrap": False}, _INDICES, (None, int32)),
-        Example(((1, 1, 0, 2), (1, 3)), {"wrap": True}, _INDICES),
-        Example(((1, 1, 4, 2), (1, 0)), {"wrap": True}, _INDICES),
+        Example(((1, 1, 4, 3), (1, 6)), {"wrap": False}, INDICES),
+        Example(((2, 3, 4, 2), (2, 5)), {"wrap": True}, INDICES),
+        Example(((2, 3, 4, 1), (2, 5)), {"wrap": True}, INDICES),
+        Example(((1, 2, 4, 1), (1, 5)), {"wrap": False}, INDICES, (None, int32)),
+        Example(((1, 1, 0, 2), (1, 3)), {"wrap": True}, INDICES),
+        Example(((1, 1, 4, 2), (1, 0)), {"wrap": True}, INDICES),
     ],
 )  # fmt: skip
 
@@ -181,13 +186,80 @@ add_rows: Any = instruction(
     gradient=lambda g, indices, wrap: (take_rows(g, indices, wrap), None),
     doc="Rows of x (batch, outer, count, inner) added up at indices (batch, count): (batch, outer, length, inner).",
     examples=[
-        Example(((1, 1, 6, 3), (1, 6)), {"length": 4, "wrap": False}, _INDICES),
-        Example(((2, 3, 7, 2), (2, 7)), {"length": 4, "wrap": True}, _INDICES),
-        Example(((2, 2, 5, 1), (2, 5)), {"length": 4, "wrap": True}, _INDICES, (None, int32)),
-        Example(((1, 1, 0, 2), (1, 0)), {"length": 3, "wrap": False}, _INDICES),
-        Example(((1, 1, 2, 2), (1, 2)), {"length": 0, "wrap": False}, _INDICES),
+        Example(((1, 1, 6, 3), (1, 6)), {"length": 4, "wrap": False}, INDICES),
+        Example(((2, 3, 7, 2), (2, 7)), {"length": 4, "wrap": True}, INDICES),
+        Example(((2, 2, 5, 1), (2, 5)), {"length": 4, "wrap": True}, INDICES, (None, int32)),
+        Example(((1, 1, 0, 2), (1, 0)), {"length": 3, "wrap": False}, INDICES),
+        Example(((1, 1, 2, 2), (1, 2)), {"length": 0, "wrap": False}, INDICES),
     ],
 )  # fmt: skip
+
+# ---- rows of a table --------------------------------------------------------------------------------------------
+
+
+def _table(x: TensorType) -> TensorType:
+    """A table, or rows, in the canonical shape."""
+    return tensor_type(x.dtype, (1, 1, x.shape[0], prod(x.shape[1:])))
+
+
+def _vector(indices: TensorType) -> TensorType:
+    return tensor_type(indices.dtype, (1, *indices.shape))
+
+
+def _infer_look_up(types: Sequence[TensorType], attributes: tuple[Any, ...]) -> TensorType:
+    x, indices = types
+    check_kind("look_up", indices, "integer")
+    if not x.rank or indices.rank != 1:
+        raise ValueError(f"look_up: {describe(types)} are not a table and a vector of indices")
+    return tensor_type(x.dtype, (*indices.shape, *x.shape[1:]))
+
+
+def _infer_spread(types: Sequence[TensorType], attributes: tuple[Any, ...]) -> TensorType:
+    (rows, indices), (length,) = types, attributes
+    check_kind("spread", rows, "number")
+    check_kind("spread", indices, "integer")
+    if indices.rank != 1 or rows.shape[:1] != indices.shape:
+        raise ValueError(f"spread: {describe(types)} are not rows and an index for each")
+    return tensor_type(rows.dtype, (length, *rows.shape[1:]))
+
+
+def _look_up_reference(x: Any, indices: Any) -> Any:
+    picked = _take_reference(x.reshape(1, 1, len(x), prod(x.shape[1:])), indices[None], False)
+    return picked.reshape(len(indices), *x.shape[1:])
+
+
+def _spread_reference(rows: Any, indices: Any, length: int) -> Any:
+    summed = _add_reference(rows.reshape(1, 1, len(rows), prod(rows.shape[1:])), indices[None], length, False)
+    return summed.reshape(length, *rows.shape[1:])
+
+
+look_up: Any = instruction(
+    "look_up", Kind.CALL, parameters=("x", "indices"), groups=("T", "I"), infer=_infer_look_up,
+    reference=_look_up_reference,
+    kernel=lambda out, types: _take_kernel(_table(out), [_table(types[0]), _vector(types[1])], False),
+    gradient=lambda g, x, indices: (spread(g, indices, x.shape[0]), None),
+    doc="Rows of a table at a vector of indices; out of range a row is 0.",
+    examples=[
+        Example(((4, 3), (6,)), {}, INDICES), Example(((4, 2, 3), (5,)), {}, INDICES, (None, int32)),
+        Example(((4,), (5,)), {}, INDICES), Example(((4, 2), (0,)), {}, INDICES),
+        Example(((0, 2), (3,)), {}, INDICES),
+    ],
+)  # fmt: skip
+
+spread: Any = instruction(
+    "spread", Kind.CALL, parameters=("rows", "indices"), attributes=("length",), groups=("T", "I"),
+    infer=_infer_spread, reference=_spread_reference,
+    kernel=lambda out, types, length: _add_kernel(_table(out), [_table(types[0]), _vector(types[1])], length, False),
+    gradient=lambda g, indices: (look_up(g, indices), None),
+    doc="A table of zeros with rows added at a vector of indices; those out of range are dropped.",
+    examples=[
+        Example(((6, 3), (6,)), {"length": 4}, INDICES), Example(((5,), (5,)), {"length": 4}, INDICES, (None, int32)),
+        Example(((5, 2, 3), (5,)), {"length": 4}, INDICES), Example(((0, 2), (0,)), {"length": 3}, INDICES),
+        Example(((2, 2), (2,)), {"length": 0}, INDICES),
+    ],
+)  # fmt: skip
+
+# ---- places -----------------------------------------------------------------------------------------------------
 
 
 def _infer_flat(types: Sequence[TensorType], attributes: tuple[Any, ...]) -> TensorType:
@@ -201,7 +273,7 @@ def _infer_flat(types: Sequence[TensorType], attributes: tuple[Any, ...]) -> Ten
 def _flat_reference(indices: Any, extents: Shape, wrap: bool) -> Any:
     flat, valid = np.zeros(len(indices), np.int64), np.ones(len(indices), bool)
     for k, n in enumerate(extents):
-        place = _places(indices[:, k], n, wrap)
+        place = places_of(indices[:, k], n, wrap)
         flat, valid = flat * n + place, valid & (place < n)
     return np.where(valid, flat, -1)
 
@@ -238,45 +310,11 @@ flat_index = instruction(
 )  # fmt: skip
 
 
-def _infer_writer(types: Sequence[TensorType], attributes: tuple[Any, ...]) -> TensorType:
-    check_kind("last_writer", types[0], "integer")
-    return tensor_type(int64, attributes)
-
-
-def _writer_reference(indices: Any, length: int) -> Any:
-    out = np.full(length + 1, -1, np.int64)
-    np.maximum.at(out, _places(indices, length, False), np.arange(len(indices)))
-    return out[:length]
-
-
-def _writer_kernel(out: TensorType, types: Sequence[TensorType], length: int) -> Call:
-    source = """\
-def kernel(out, indices, length, count):
-    for k in range(length):
-        out[k] = -1
-    for m in range(count):
-        j = i64(indices[m])
-        if j >= 0 and j < length:
-            out[j] = m
-"""
-    return Kernel("last_writer", source, ("i64*", f"{types[0].dtype.code}*", "i64", "i64")), (length, types[0].size)
-
-
-last_writer = instruction(
-    "last_writer", Kind.CALL, parameters=("indices",), attributes=("length",), groups=("I",), infer=_infer_writer,
-    reference=_writer_reference, kernel=_writer_kernel, gradient=Gradient.NONE,
-    doc="For each place the last position at which `indices` names it, or -1.",
-    examples=[
-        Example(((9,),), {"length": 5}, ((-2, 7),)), Example(((4,),), {"length": 5}, ((0, 5),), (int32,)),
-        Example(((0,),), {"length": 3}), Example(((2,),), {"length": 0}),
-    ],
-)  # fmt: skip
-
 # ---- gather -----------------------------------------------------------------------------------------------------
 
 
 def take(x: Any, indices: Any, axis: int, batch_dims: int = 0, wrap: bool = False) -> Any:
-    """`gather` with a normalized axis."""
+    """`gather` with a normalized axis, but that its gradient is always a tensor."""
     batch, outer = x.shape[:batch_dims], x.shape[batch_dims:axis]
     length, inner = x.shape[axis], x.shape[axis + 1 :]
     places = indices.shape[batch_dims:]
@@ -300,13 +338,13 @@ def _gather_reference(params: Any, indices: Any, axis: int | None, batch_dims: i
     groups=("T", "I"),
     reference=_gather_reference,
     examples=[
-        Example(((4, 3), (2, 2)), {"axis": None, "batch_dims": 0}, _INDICES),
-        Example(((3, 4), (5,)), {"axis": -1, "batch_dims": 0}, _INDICES, (None, int32)),
-        Example(((2, 4, 3), ()), {"axis": 1, "batch_dims": 0}, _INDICES),
-        Example(((2, 4, 3), (2, 5)), {"axis": None, "batch_dims": 1}, _INDICES),
-        Example(((2, 3, 4, 2), (2, 5)), {"axis": 2, "batch_dims": 1}, _INDICES),
-        Example(((2, 3, 4), (2, 3, 2)), {"axis": -1, "batch_dims": -1}, _INDICES),
-        Example(((4, 3), (0,)), {"axis": 0, "batch_dims": 0}, _INDICES),
+        Example(((4, 3), (2, 2)), {"axis": None, "batch_dims": 0}, INDICES),
+        Example(((3, 4), (5,)), {"axis": -1, "batch_dims": 0}, INDICES, (None, int32)),
+        Example(((2, 4, 3), ()), {"axis": 1, "batch_dims": 0}, INDICES),
+        Example(((2, 4, 3), (2, 5)), {"axis": None, "batch_dims": 1}, INDICES),
+        Example(((2, 3, 4, 2), (2, 5)), {"axis": 2, "batch_dims": 1}, INDICES),
+        Example(((2, 3, 4), (2, 3, 2)), {"axis": -1, "batch_dims": -1}, INDICES),
+        Example(((4, 3), (0,)), {"axis": 0, "batch_dims": 0}, INDICES),
     ],
 )
 def gather(params: Tensor, indices: Tensor, axis: int | None = None, batch_dims: int = 0) -> Any:
@@ -314,7 +352,8 @@ def gather(params: Tensor, indices: Tensor, axis: int | None = None, batch_dims:
 
     Shapes: params (batch, outer, length, inner) and indices (batch, places) give (batch, outer, places, inner), where
     `batch_dims` axes are the batch and `axis` (by default the first after it) has the length. An index from outside
-    0 to length - 1 gives zeros. Gradients of an index that occurs several times add up.
+    0 to length - 1 gives zeros. Gradients of an index that occurs several times add up. Along the first axis, without
+    a batch, the gradient of `params` is an `nt.IndexedSlices`, which costs what was gathered.
 
     >>> nt.gather([[1, 2], [3, 4], [5, 6]], [2, 0, 2]).numpy()
     array([[5, 6],
@@ -334,7 +373,10 @@ def gather(params: Tensor, indices: Tensor, axis: int | None = None, batch_dims:
         raise ValueError(f"gather: batch_dims {batch_dims} goes beyond axis {axis} or the rank of the indices: {both}")
     if params.shape[:batch_dims] != indices.shape[:batch_dims]:
         raise ValueError(f"gather: {both} differ in the first {batch_dims} axes, which are to be the batch")
-    return take(params, indices, axis, batch_dims)
+    if axis or batch_dims:
+        return take(params, indices, axis, batch_dims)
+    picked = look_up(params, reshape_to(indices, (indices.type.size,)))
+    return reshape_to(picked, (*indices.shape, *params.shape[1:]))
 
 
 def _gather_nd_reference(params: Any, indices: Any, batch_dims: int) -> Any:
@@ -352,7 +394,7 @@ def _gather_nd_reference(params: Any, indices: Any, batch_dims: int) -> Any:
     groups=("T", "I"),
     reference=_gather_nd_reference,
     examples=[
-        Example(((4, 3), (6, 1)), {"batch_dims": 0}, _INDICES),
+        Example(((4, 3), (6, 1)), {"batch_dims": 0}, INDICES),
         Example(((3, 4, 2), (2, 3, 2)), {"batch_dims": 0}, ((-3, 3), (-1, 4))),
         Example(((3, 4), (9, 2)), {"batch_dims": 0}, ((-3, 3), (-1, 4)), (None, int32)),
         Example(((3, 4), (2,)), {"batch_dims": 0}, ((-3, 3), (0, 3))),
@@ -377,6 +419,8 @@ def gather_nd(params: Tensor, indices: Tensor, batch_dims: int = 0) -> Any:
         raise ValueError(f"gather_nd: {both}: index vectors of {depth} after {batch_dims} batch axes do not fit")
     if params.shape[:batch_dims] != indices.shape[:batch_dims]:
         raise ValueError(f"gather_nd: {both} differ in the first {batch_dims} axes, which are to be the batch")
+    if depth == 1 and indices.rank == 2 and not batch_dims:
+        return look_up(params, reshape_to(indices, indices.shape[:1]))
     batch, places = indices.shape[:batch_dims], indices.shape[batch_dims:-1]
     extents, inner = params.shape[batch_dims : batch_dims + depth], params.shape[batch_dims + depth :]
     flat = flatten_indices(indices, extents)
@@ -397,7 +441,7 @@ def _along_reference(arr: Any, indices: Any, axis: int | None) -> Any:
     if axis is None:
         arr, axis = arr.reshape(-1), 0
     n = arr.shape[axis]
-    places = _places(indices, n, True)
+    places = places_of(indices, n, True)
     shape = list(np.broadcast_shapes(np.delete(arr.shape, axis), np.delete(places.shape, axis)))
     axis %= arr.ndim
     arr = np.broadcast_to(arr, (*shape[:axis], n, *shape[axis:]))
@@ -412,7 +456,7 @@ def _along_reference(arr: Any, indices: Any, axis: int | None) -> Any:
         Example(((2, 4), (2, 5)), {"axis": -1}, ((-3, 3), (-5, 6))),
         Example(((4, 3), (2, 3)), {"axis": 0}, ((-3, 3), (-5, 6)), (None, int32)),
         Example(((2, 4, 3), (1, 2, 3)), {"axis": 1}, ((-3, 3), (-5, 6))),
-        Example(((1, 4), (3, 2)), {"axis": 1}, ((-3, 3), (-5, 6))), Example(((2, 2), (3,)), {"axis": None}, _INDICES),
+        Example(((1, 4), (3, 2)), {"axis": 1}, ((-3, 3), (-5, 6))), Example(((2, 2), (3,)), {"axis": None}, INDICES),
     ],
 )  # fmt: skip
 def take_along_axis(arr: Tensor, indices: Tensor, axis: int | None) -> Any:
@@ -441,164 +485,59 @@ def take_along_axis(arr: Tensor, indices: Tensor, axis: int | None) -> Any:
     return permute(picked, (*range(axis), arr.rank - 1, *range(axis, arr.rank - 1)))
 
 
-# ---- scatter ----------------------------------------------------------------------------------------------------
+# ---- embeddings -------------------------------------------------------------------------------------------------
 
 
-def _check_updates(name: str, indices: TensorType, updates: TensorType, shape: Shape) -> int:
-    """The length of the index vectors, once everything fits."""
-    check_kind(name, indices, "integer")
-    depth = indices.shape[-1] if indices.rank else 0
-    wanted = indices.shape[:-1] + shape[depth:]
-    if not indices.rank or depth > len(shape) or updates.shape != wanted:
-        raise ValueError(
-            f"{name}: indices {describe([indices])} and updates {describe([updates])} do not fit shape {shape}: the "
-            f"last axis of indices holds index vectors, so updates need shape {wanted}"
-        )
-    return depth
+def _look_up_embeddings(values: Sequence[Any], attributes: tuple[Any, ...]) -> Any:
+    (params, ids), (max_norm,) = values, attributes
+    check_kind("embedding_lookup", ids.type, "integer")
+    if not params.rank:
+        raise ValueError(f"embedding_lookup: {describe([params.type])} has no rows")
+    rows = reshape_to(look_up(params, reshape_to(ids, (ids.type.size,))), (*ids.shape, *params.shape[1:]))
+    if max_norm is None:
+        return rows
+    check_kind("embedding_lookup", params.type, "float")
+    limit = params.builder.constant(number_of(params.dtype, "embedding_lookup", "max_norm", max_norm), params.dtype)
+    squares = sum_(square(rows), tuple(range(ids.rank, rows.rank)))
+    # The root of 0 has no gradient, and a row of zeros stays as it is.
+    norm = sqrt(where(squares > 0, squares, 1))
+    return rows * where((squares > 0) & (norm > limit), limit / norm, 1)
 
 
-def _scattered(name: str, indices: Any, updates: Any, shape: Shape) -> Any:
-    depth = _check_updates(name, indices.type, updates.type, shape)
-    flat = flatten_indices(indices, shape[:depth])
-    rows = reshape_to(updates, (1, 1, flat.shape[0], prod(shape[depth:])))
-    return reshape_to(add_rows(rows, reshape_to(flat, (1, flat.shape[0])), prod(shape[:depth]), False), shape)
+def _embeddings_reference(params: Any, ids: Any, max_norm: float | None) -> Any:
+    rows = _gather_reference(params, ids, 0, 0)
+    if max_norm is None:
+        return rows
+    norm = np.sqrt(np.square(rows).sum(axis=tuple(range(ids.ndim, rows.ndim)), keepdims=True))
+    return rows * (max_norm / np.maximum(norm, max_norm))
 
 
-def _valid(indices: Any, shape: Shape) -> tuple[Any, Any]:
-    """A mask of the index vectors in range, and the index of those for NumPy."""
-    depth = indices.shape[-1]
-    valid = ((indices >= 0) & (indices < np.array(shape[:depth], np.int64))).all(axis=-1)
-    return valid, tuple(indices[valid][..., k] for k in range(depth))
+_EMBEDDING = register(Op(
+    "nt.nn.embedding_lookup", Kind.COMPOSITE, ("params", "ids"), ("max_norm",), expand=_look_up_embeddings,
+    groups=("T", "I"), reference=_embeddings_reference, doc="Rows of a table.",
+    examples=(
+        Example(((4, 3), (2, 2)), {"max_norm": None}, INDICES),
+        Example(((4, 3), (5,)), {"max_norm": 2.0}, INDICES, (float64, int32)),
+        Example(((4,), (5,)), {"max_norm": 1.5}, ((-3, 3), (0, 4)), (float64, None)),
+    ),
+))  # fmt: skip
 
 
-def _scatter_reference(indices: Any, updates: Any, shape: Any) -> Any:
-    out = np.zeros(shape, updates.dtype)
-    valid, where = _valid(indices, out.shape)
-    np.add.at(out, where, updates[valid])
-    return out
+@public(_EMBEDDING, "nn.embedding_lookup")
+def embedding_lookup(params: Any, ids: Any, max_norm: Any = None, name: Any = None) -> Any:
+    """Rows of the table `params` at `ids`, which may have any shape and any integer dtype.
 
+    Shapes: params (length, inner) and ids (places) give (places, inner). With `max_norm` rows of a larger Euclidean
+    norm are scaled down to it. A list of tables stands for one, in which they follow one another. The gradient of a
+    table is an `nt.IndexedSlices`, as for `nt.gather`.
 
-_SCATTERS = [
-    Example(((6, 1), (6, 3)), {"shape": [4, 3]}, ((-2, 6), (-3, 3))),
-    Example(((2, 3, 2), (2, 3, 2)), {"shape": [3, 4, 2]}, ((-1, 4), (-3, 3)), (int32, None)),
-    Example(((9, 2), (9,)), {"shape": [3, 4]}, ((-1, 4), (-3, 3))),
-    Example(((0, 1), (0, 3)), {"shape": [4, 3]}),
-]
-
-
-@composite(groups=("I", "T"), reference=_scatter_reference, examples=_SCATTERS)
-def scatter_nd(indices: Tensor, updates: Tensor, shape: Any) -> Any:
-    """Zeros of a shape, with `updates` added at index vectors: the last axis of `indices` holds the vectors.
-
-    Shapes: indices (places, k) and updates (places, shape[k:]). Updates at one place add up; those out of range are
-    dropped.
-
-    >>> nt.scatter_nd([[1], [3], [1]], [10, 20, 30], [5]).numpy()
-    array([ 0, 40,  0, 20,  0], dtype=int32)
+    >>> nt.nn.embedding_lookup([[[1.0, 2.0], [3.0, 4.0]]], [1, 1]).numpy()
+    array([[3., 4.],
+           [3., 4.]], dtype=float32)
     """
-    return _scattered("scatter_nd", indices, updates, integer_list("scatter_nd", "shape", shape))
-
-
-_UPDATES = [
-    Example(((4, 3), (6, 1), (6, 3)), {}, ((-3, 3), (-2, 6), (-3, 3))),
-    Example(((3, 4, 2), (2, 3, 2), (2, 3, 2)), {}, ((-3, 3), (-1, 4), (-3, 3)), (None, int32, None)),
-    Example(((3, 4), (9, 2), (9,)), {}, ((-3, 3), (-1, 4), (-3, 3))),
-    Example(((4, 3), (0, 1), (0, 3))),
-]
-
-
-def _add_at_reference(tensor: Any, indices: Any, updates: Any) -> Any:
-    return tensor + _scatter_reference(indices, updates, tensor.shape)
-
-
-@composite(groups=("T", "I", "T"), reference=_add_at_reference, examples=_UPDATES)
-def tensor_scatter_nd_add(tensor: Tensor, indices: Tensor, updates: Tensor) -> Any:
-    """`tensor` with `updates` added at index vectors; shapes and rules are those of `nt.scatter_nd`.
-
-    >>> nt.tensor_scatter_nd_add([1, 1, 1], [[0], [2], [2]], [10, 20, 30]).numpy()
-    array([11,  1, 51], dtype=int32)
-    """
-    check_group("tensor_scatter_nd_add", [tensor.type, updates.type])
-    return tensor + _scattered("tensor_scatter_nd_add", indices, updates, tensor.shape)
-
-
-@composite(
-    groups=("T", "I", "T"),
-    reference=lambda tensor, indices, updates: tensor - _scatter_reference(indices, updates, tensor.shape),
-    examples=_UPDATES,
-)
-def tensor_scatter_nd_sub(tensor: Tensor, indices: Tensor, updates: Tensor) -> Any:
-    """`tensor` with `updates` subtracted at index vectors; shapes and rules are those of `nt.scatter_nd`.
-
-    >>> nt.tensor_scatter_nd_sub([1, 1, 1], [[0], [2], [2]], [10, 20, 30]).numpy()
-    array([ -9,   1, -49], dtype=int32)
-    """
-    check_group("tensor_scatter_nd_sub", [tensor.type, updates.type])
-    return tensor - _scattered("tensor_scatter_nd_sub", indices, updates, tensor.shape)
-
-
-def _update_reference(tensor: Any, indices: Any, updates: Any) -> Any:
-    out = tensor.copy()
-    valid, where = _valid(indices, out.shape)
-    if where:
-        out[where] = updates[valid]
-    return out
-
-
-@composite(groups=("T", "I", "T"), reference=_update_reference, examples=_UPDATES)
-def tensor_scatter_nd_update(tensor: Tensor, indices: Tensor, updates: Tensor) -> Any:
-    """`tensor` with `updates` in place of its elements at index vectors; shapes are those of `nt.scatter_nd`.
-
-    Of several updates at one place the last counts, and it alone gets a gradient. Those out of range are dropped.
-
-    >>> nt.tensor_scatter_nd_update([1, 1, 1, 1], [[0], [2], [2]], [10, 20, 30]).numpy()
-    array([10,  1, 30,  1], dtype=int32)
-    """
-    name = "tensor_scatter_nd_update"
-    check_group(name, [tensor.type, updates.type])
-    depth = _check_updates(name, indices.type, updates.type, tensor.shape)
-    length, inner = prod(tensor.shape[:depth]), prod(tensor.shape[depth:])
-    flat = flatten_indices(indices, tensor.shape[:depth])
-    writer = last_writer(flat, length)
-    rows = reshape_to(updates, (1, 1, flat.shape[0], inner))
-    written = reshape_to(take_rows(rows, reshape_to(writer, (1, length)), False), (length, inner))
-    kept = reshape_to(tensor, (length, inner))
-    return reshape_to(where(reshape_to(writer, (length, 1)) >= 0, written, kept), tensor.shape)
-
-
-def _segment_reference(data: Any, segment_ids: Any, num_segments: int) -> Any:
-    rank = segment_ids.ndim
-    return _scatter_reference(segment_ids[..., None], data, (num_segments, *data.shape[rank:]))
-
-
-@composite(
-    "math.unsorted_segment_sum",
-    groups=("T", "I"),
-    reference=_segment_reference,
-    examples=[
-        Example(((6, 2), (6,)), {"num_segments": 4}, _INDICES),
-        Example(((2, 3, 2), (2, 3)), {"num_segments": 3}, ((-3, 3), (0, 3)), (None, int32)),
-        Example(((5,), (5,)), {"num_segments": 1}, ((-3, 3), (-1, 2))),
-    ],
-)
-def unsorted_segment_sum(data: Tensor, segment_ids: Tensor, num_segments: int) -> Any:
-    """Sums of the slices of `data` that share a segment id; ids out of range, such as -1, are dropped.
-
-    Shapes: data (places, inner) and segment_ids (places) give (num_segments, inner).
-
-    >>> nt.math.unsorted_segment_sum([1, 2, 3, 4], [0, 2, 0, -1], num_segments=3).numpy()
-    array([4, 0, 2], dtype=int32)
-    """
-    name = "unsorted_segment_sum"
-    num_segments = integer(name, "num_segments", num_segments)
-    places = segment_ids.shape
-    if data.shape[: len(places)] != places or num_segments < 0:
-        raise ValueError(
-            f"{name}: {describe([data.type, segment_ids.type])} into {num_segments} segments: data must begin with the "
-            "axes of segment_ids"
-        )
-    shape = (num_segments, *data.shape[len(places) :])
-    return _scattered(name, reshape_to(segment_ids, (*places, 1)), data, shape)
+    if isinstance(params, list | tuple):
+        params = params[0] if len(params) == 1 else concat(params, 0)
+    return apply(_EMBEDDING, (params, ids), (freeze(max_norm),))
 
 
 # ---- masks ------------------------------------------------------------------------------------------------------

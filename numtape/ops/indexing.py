@@ -1,8 +1,8 @@
 """`x[...]` by NumPy's rules: integers, slices, `...`, `None`, and integer arrays.
 
 The static parts of a key are attributes of the recorded op; arrays and tensors in it are operands. A key becomes a box
-of elements, and for integer arrays a gather after it. The shape of a result is known when it is recorded, so boolean
-masks are refused with what to write in their place.
+of elements, and for integer arrays a gather after it. The shape of a result is known when it is recorded, so a boolean
+mask is read at the call; it is a whole key, as in TensorFlow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numtape.dtypes import int64
 from numtape.ir.op import Example, Kind, Op, register
 from numtape.ops.core import Shape, apply
 from numtape.ops.elementwise import convert
-from numtape.ops.gather import flatten_indices, take
+from numtape.ops.gather import boolean_mask, flatten_indices, take
 from numtape.ops.movement import broadcast, concat_along, permute, reshape_to, slice_of
 
 INDEX = "index"
@@ -29,6 +29,8 @@ def getitem(x: Any, key: Any) -> Any:
     """What `x[key]` is; IndexError or TypeError at the call where it is nothing."""
     if type(key) is int:
         return apply(GETITEM, (x,), ((key,),))
+    if _is_mask(key):
+        return boolean_mask(x, key)
     parts: list[Any] = []
     indices: list[Any] = []
     for item in key if isinstance(key, tuple) else (key,):
@@ -45,6 +47,12 @@ def getitem(x: Any, key: Any) -> Any:
     return apply(GETITEM, (*indices, x), (tuple(parts),))
 
 
+def _is_mask(key: Any) -> bool:
+    if isinstance(key, list):
+        key = np.asarray(key) if key and isinstance(key[0], bool | np.bool_ | list) else None
+    return getattr(key, "dtype", None) == np.bool_ and bool(key.shape)
+
+
 def _integer(n: Any) -> int:
     try:
         return operator.index(n)
@@ -59,8 +67,8 @@ def _index(item: Any) -> Any:
     dtype = getattr(item, "dtype", None)
     if isinstance(item, bool | np.bool_) or dtype == np.bool_:
         raise TypeError(
-            "x[...]: a boolean mask would give a shape that depends on its elements; write nt.where(mask, x, 0) to "
-            "keep the shape, or nt.boolean_mask(x, mask), which reads the mask at once"
+            "x[...]: a boolean mask is a whole key, x[mask], and a tensor or an array with an axis; among other indices "
+            "write nt.boolean_mask(x, mask, axis)"
         )
     if isinstance(item, np.ndarray | np.generic):
         if item.dtype.kind not in "iu":

@@ -46,6 +46,11 @@ reshape_to: Any = instruction(
     ],
 )  # fmt: skip
 
+same = instruction(
+    "identity", Kind.ALIAS, infer=lambda types, _: types[0], reference=lambda x: x, gradient=lambda g: g,
+    doc="The operand, as a value of its own.", examples=[Example(((2, 3),))],
+)  # fmt: skip
+
 stop = instruction(
     "stop_gradient", Kind.ALIAS, infer=lambda types, _: types[0], reference=lambda x: x, gradient=Gradient.NONE,
     doc="The operand, as if it were constant.", examples=[Example(((2, 3),))],

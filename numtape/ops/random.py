@@ -61,9 +61,17 @@ class Streams:
     def draw(self, seed: int | None) -> tuple[int, int]:
         """Stream and call for the next tensor: two integers of 64 bits."""
         with self.lock:
-            stream, call = self.calls.get(seed) or (self._key(seed), _TOP)
+            stream, call = self.place(seed)
             self.calls[seed] = stream, call + 1
         return stream, call
+
+    def place(self, seed: int | None) -> tuple[int, int]:
+        """What `draw` would give; by whoever holds the lock."""
+        return self.calls.get(seed) or (self._key(seed), _TOP)
+
+    def first(self, seed: int) -> tuple[int, int]:
+        """What a seed's stream begins with, however often it was drawn from."""
+        return self._key(seed), _TOP
 
     def _key(self, seed: int | None) -> int:
         if self.seed is None and seed is None:
@@ -238,11 +246,11 @@ BETWEEN = register(Op(
 
 # The upper half of the bits decides nearly always; the lower half makes the choice even.
 _FISHER_YATES = """\
-def kernel(out, stream, call, n):
+def kernel(out, stream, call, n, window, steps):
     for k in range(n):
         out[k] = k
-    for k in range(n - 1):
-        left = u64(n - k)
+    for k in range(steps):
+        left = u64(window if window < n - k else n - k)
         bits = random_bits(stream[0], call[0], u64(k))
         upper, lower = (bits >> u64(32)) * left, (bits & u64(4294967295)) * left
         j = k + i64((upper + (lower >> u64(32))) >> u64(32))
@@ -250,24 +258,29 @@ def kernel(out, stream, call, n):
 """
 
 
-def _permutation_kernel(out: TensorType, types: Sequence[TensorType], length: int) -> Call:
-    return Kernel("permutation", _FISHER_YATES, ("i64*", "u64*", "u64*", "i64")), (length,)
+def _permutation_kernel(out: TensorType, types: Sequence[TensorType], *lengths: int) -> Call:
+    return Kernel("permutation", _FISHER_YATES, ("i64*", "u64*", "u64*", "i64", "i64", "i64")), lengths
 
 
-def _permutation_reference(stream: Any, call: Any, length: int) -> Any:
+def _permutation_reference(stream: Any, call: Any, length: int, window: int, steps: int) -> Any:
     found = np.arange(length)
-    for k, bits in enumerate(bits_of(stream, call, np.arange(max(length - 1, 0)))):
-        j = k + (int(bits) * (length - k) >> 64)
+    for k, bits in enumerate(bits_of(stream, call, np.arange(steps))):
+        j = k + (int(bits) * min(window, length - k) >> 64)
         found[k], found[j] = found[j], found[k]
     return found
 
 
 permutation = instruction(
-    "permutation", Kind.CALL, parameters=("stream", "call"), attributes=("length",), groups=("U", "U"),
-    infer=lambda types, attributes: tensor_type(int64, attributes), kernel=_permutation_kernel,
+    "permutation", Kind.CALL, parameters=("stream", "call"), groups=("U", "U"),
+    attributes=("length", "window", "steps"),
+    infer=lambda types, attributes: tensor_type(int64, attributes[:1]), kernel=_permutation_kernel,
     reference=_permutation_reference, gradient=Gradient.NONE,
-    doc="0 to `length` - 1 in random order, by the algorithm of Fisher and Yates.",
-    examples=[Example(((), ()), {"length": n}, _WORDS, (uint64,)) for n in (0, 1, 2, 9)],
+    doc="0 to `length` - 1 after `steps` steps of the algorithm of Fisher and Yates, each of which chooses among the "
+        "next `window`: in random order, if neither is less than `length`.",
+    examples=[
+        Example(((), ()), {"length": n, "window": window, "steps": steps}, _WORDS, (uint64,))
+        for n, window, steps in ((0, 0, 0), (1, 1, 1), (2, 2, 2), (9, 9, 9), (9, 3, 9), (9, 4, 5))
+    ],
 )  # fmt: skip
 
 
@@ -275,12 +288,12 @@ def _shuffled(values: Sequence[Any], attributes: tuple[Any, ...]) -> Any:
     stream, call, value = values
     if value.rank == 0:
         raise ValueError("random.shuffle: a single number has no axis to shuffle along")
-    return take(value, permutation(stream, call, value.shape[0]), 0)
+    return take(value, permutation(stream, call, *value.shape[:1] * 3), 0)
 
 
 SHUFFLE = register(Op(
     "nt.random.shuffle", Kind.COMPOSITE, ("stream", "call", "value"), expand=_shuffled, groups=("U", "U", "T"),
-    reference=lambda stream, call, value: value[_permutation_reference(stream, call, len(value))],
+    reference=lambda stream, call, value: value[_permutation_reference(stream, call, *[len(value)] * 3)],
     doc="See nt.random.shuffle.",
     examples=tuple(
         Example(((), (), shape), {}, (*_WORDS[:2], (-3, 3)), (uint64, uint64, None)) for shape in ((5,), (4, 3), (0, 2))

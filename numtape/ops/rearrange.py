@@ -26,7 +26,7 @@ from numtape.ops.core import (
     operand_list,
     public,
 )
-from numtape.ops.movement import broadcast, concat_along, embed, integers, permute, reshape_to, slice_of, stop
+from numtape.ops.movement import broadcast, concat_along, embed, integers, permute, reshape_to, same, slice_of, stop
 
 # ---- checks -----------------------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ def identity(input: Tensor) -> Any:
     >>> nt.identity([1.0, 2.0]).numpy()
     array([1., 2.], dtype=float32)
     """
-    return reshape_to(input, input.shape)
+    return same(input)
 
 
 @composite(reference=np.asarray, examples=[Example(((2, 3),))])

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from numtape.ops.core import elementwise
+from numtape.ir.op import REGISTRY
+from numtape.ops.core import elementwise, emit
 
 
 def documented(text: str, example: str, result: str) -> str:
@@ -51,16 +52,21 @@ def _each(function: Callable[[float], float]) -> Callable[..., Any]:
     return lambda x: vectorized(x).astype(x.dtype)
 
 
+def _unless_zero(g: Any, slope: Any) -> Any:
+    """`g * slope`, but 0 where `g` is 0: what `where` did not choose gives no nan for an infinite slope."""
+    return emit(REGISTRY["multiply_no_nan"], (slope, g))
+
+
 # ---- roots, exponentials, logarithms ----------------------------------------------------------------------------
 
 sqrt: Any = _function(
     "sqrt", "Square root of each element; nan below zero.",
-    np.sqrt, lambda g, out: 0.5 * g / out, (0.1, 4), ("[4.0, 9.0]", "[2., 3.]"),
+    np.sqrt, lambda g, out: _unless_zero(g, 0.5 / out), (0.1, 4), ("[4.0, 9.0]", "[2., 3.]"),
 )  # fmt: skip
 rsqrt: Any = _function(
     "rsqrt", "One divided by the square root of each element.",
-    lambda x: 1 / np.sqrt(x), lambda g, out: -0.5 * g * out * out * out, (0.3, 4), ("[4.0, 16.0]", "[0.5 , 0.25]"),
-    kernel="T(1) / sqrt(x)", public=("math.rsqrt",),
+    lambda x: 1 / np.sqrt(x), lambda g, out: _unless_zero(g, -0.5 * out * out * out), (0.3, 4),
+    ("[4.0, 16.0]", "[0.5 , 0.25]"), kernel="T(1) / sqrt(x)", public=("math.rsqrt",),
 )  # fmt: skip
 exp: Any = _function(
     "exp", "e to the power of each element.",

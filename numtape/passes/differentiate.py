@@ -8,13 +8,16 @@ numbers. The rules stand in the op records; broadcasting, accumulation and activ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from numtape.dtypes import Shape
-from numtape.ir.op import Gradient, Kind
+from numtape.dtypes import Shape, int64
+from numtape.ir.op import Gradient, Kind, Op
 from numtape.ir.program import Builder, Instruction, Value
-from numtape.ops.movement import broadcast, reshape_to
+from numtape.ops.elementwise import add, convert
+from numtape.ops.gather import look_up, spread
+from numtape.ops.movement import broadcast, concat_along, reshape_to, same
 from numtape.ops.reduction import sum_
 
 NEVER = 1 << 62
@@ -34,38 +37,45 @@ def differentiate(
     half-open ranges of instructions that are on the tape; `watched` maps a value to the instruction from which on it
     counts as watched. LookupError if an op on a path has no gradient rule.
     """
-    instructions = builder.instructions[:]
     wanted = {value for group in sources for value in group}
-    activity = _Activity(instructions, wanted, recorded, watched)
-    _check_rules(instructions, activity.active, targets)
-    depends = activity.depends
+    activity = Activity(builder.instructions, wanted, recorded, watched)
+    totals, _ = pull_back(builder, activity, targets, seeds)
+    found = [[totals[value] for value in group if value in totals] for group in sources]
+    return [total(group) for group in found]
 
+
+def pull_back(
+    builder: Builder, activity: Activity, targets: Sequence[int], seeds: Sequence[Value | None], floor: int = 0
+) -> tuple[dict[int, Value], dict[int, Value]]:
+    """Cotangents of all values from `floor` on that the targets reach, and of those below, as far as known by then."""
+    _check_rules(activity, targets)
+    instructions = activity.instructions
     parts: dict[int, list[Value]] = {}
     for target, seed in zip(targets, seeds, strict=True):
         type = instructions[target].type
-        if type.dtype.is_floating and (target in depends or target in wanted):
+        if type.dtype.is_floating and (target in activity.depends or target in activity.wanted):
             parts.setdefault(target, []).append(seed or builder.constant(1.0, type.dtype, type.shape))
     totals: dict[int, Value] = {}
-    for index in range(max(parts, default=-1), -1, -1):
+    for index in range(max(parts, default=-1), floor - 1, -1):
         if index not in parts:
             continue
         totals[index] = g = _sum(parts.pop(index))
-        if index in depends:
+        if index in activity.depends:
             instruction = instructions[index]
-            cotangents = _pull_back(builder, index, instruction, g)
+            cotangents = apply_rule(builder, index, g)
             for operand, cotangent in zip(instruction.operands, cotangents, strict=True):
                 if cotangent is not None and activity.leads(operand, index):
                     shape = instructions[operand].type.shape
-                    parts.setdefault(operand, []).append(_fit(instruction, cotangent, shape))
-    found = [[totals[value] for value in group if value in totals] for group in sources]
-    return [_sum(group) if group else None for group in found]
+                    parts.setdefault(operand, []).append(fit(instruction, cotangent, shape))
+    return totals, {value: _sum(group) for value, group in parts.items()}
 
 
-class _Activity:
+class Activity:
     """What is on the tape, and which of it a source reaches.
 
     `active` are the recorded results that descend from something watched; `depends` those among them that descend
-    from a wanted value which the tape knows at that point.
+    from a wanted value which the tape knows at that point. A detour is a value that stands on the tape for what was
+    computed from others off it, with a rule that is called from outside.
     """
 
     def __init__(
@@ -74,18 +84,25 @@ class _Activity:
         wanted: set[int],
         recorded: Sequence[tuple[int, int]],
         watched: Mapping[int, int],
+        detours: Mapping[int, Sequence[int]] = {},
     ) -> None:
-        self.wanted, self.watched = wanted, watched
+        self.instructions = instructions = list(instructions)
+        self.wanted, self.watched, self.detours = wanted, watched, detours
         self.active: set[int] = set()
         self.depends: set[int] = set()
         for start, stop in sorted(recorded):
             for index in range(start, min(stop, len(instructions))):
                 i = instructions[index]
-                if i.operands and i.op.differentiable and i.type.dtype.is_floating:
-                    if any(self.known(operand, index) for operand in i.operands):
+                operands = self.operands(index)
+                if operands and i.op.differentiable and i.type.dtype.is_floating:
+                    if any(self.known(operand, index) for operand in operands):
                         self.active.add(index)
-                    if any(self.leads(operand, index) for operand in i.operands):
+                    if any(self.leads(operand, index) for operand in operands):
                         self.depends.add(index)
+
+    def operands(self, index: int) -> Sequence[int]:
+        """What a value descends from, as the tape sees it."""
+        return self.detours[index] if index in self.detours else self.instructions[index].operands
 
     def known(self, operand: int, index: int) -> bool:
         """Whether the tape follows this operand of instruction `index`."""
@@ -96,18 +113,25 @@ class _Activity:
         return operand in self.depends or (operand in self.wanted and self.known(operand, index))
 
 
-def _check_rules(instructions: Sequence[Instruction], active: set[int], targets: Sequence[int]) -> None:
+def _check_rules(activity: Activity, targets: Sequence[int]) -> None:
     """LookupError if an op between a target and anything watched has no rule, on the way to a source or not."""
     reached = set(targets)
     for index in range(max(targets, default=-1), -1, -1):
-        if index in reached and index in active:
-            op = instructions[index].op
+        if index in reached and index in activity.active:
+            op = activity.instructions[index].op
             if op.gradient is Gradient.MISSING:
-                raise LookupError(f"gradient registry has no entry for: {op.name}")
-            reached.update(instructions[index].operands)
+                raise missing_rule(op)
+            reached.update(activity.operands(index))
 
 
-def _pull_back(builder: Builder, index: int, instruction: Instruction, g: Value) -> Sequence[Value | None]:
+def missing_rule(op: Op) -> LookupError:
+    """The error for an op through which no cotangent passes because nobody wrote its rule."""
+    return LookupError(f"gradient registry has no entry for: {op.name}")
+
+
+def apply_rule(builder: Builder, index: int, g: Value) -> Sequence[Any]:
+    """The cotangents of an instruction's operands, given that of its result; `fit` brings them to their shapes."""
+    instruction = builder.instructions[index]
     op = instruction.op
     assert not isinstance(op.gradient, Gradient)
     known: dict[str, Any] = {"g": g, "out": builder.value(index)}
@@ -125,6 +149,46 @@ def _pull_back(builder: Builder, index: int, instruction: Instruction, g: Value)
     return [builder.constant(c, g.dtype) if isinstance(c, int | float) else c for c in cotangents]
 
 
+def total(values: Sequence[Value]) -> Value | None:
+    """The sum of a source's cotangents; None if it has none."""
+    return _sum(values) if values else None
+
+
+def rows_of(cotangent: Value, source: Sequence[int], start: int) -> tuple[Value, Value] | None:
+    """Rows and their indices, if a source's cotangent is nothing but what look-ups of it give, in the order of these.
+
+    The instructions from `start` on were derived: there the cotangent is a sum of rows that are spread over a table.
+    """
+    builder = cotangent.builder
+    parts, waiting = [], [cotangent.index]
+    while waiting:
+        index = waiting.pop()
+        i = builder.instructions[index]
+        if index < start or i.op not in (spread.op, add.op):
+            return None
+        if i.op is add.op:
+            waiting += i.operands
+        else:
+            parts.append(index)
+    # The cotangent of a sum passes through as it is; but what is looked up in a sum is not the source.
+    copies, found = set(source), Counter[int]()
+    for index, i in enumerate(builder.instructions[:start]):
+        if i.op is same.op and i.operands[0] in copies:
+            copies.add(index)
+        elif i.op is look_up.op and i.operands[0] in copies:
+            found[i.operands[1]] += 1
+    if Counter(builder.instructions[k].operands[1] for k in parts) - found:
+        return None
+    # Backwards, what was looked up first comes last.
+    pairs = [map(builder.value, builder.instructions[k].operands) for k in sorted(parts, reverse=True)]
+    rows, indices = (list(values) for values in zip(*pairs, strict=True))
+    if len(pairs) == 1:
+        return rows[0], indices[0]
+    if len({x.dtype for x in indices}) > 1:
+        indices = [convert(x, int64) for x in indices]
+    return concat_along(rows, 0), concat_along(indices, 0)
+
+
 def _sum(values: Sequence[Value]) -> Value:
     total: Any = values[0]
     for value in values[1:]:
@@ -132,7 +196,7 @@ def _sum(values: Sequence[Value]) -> Value:
     return total  # type: ignore[no-any-return]
 
 
-def _fit(instruction: Instruction, cotangent: Any, shape: Shape) -> Any:
+def fit(instruction: Instruction, cotangent: Any, shape: Shape) -> Any:
     """Sum a cotangent of a broadcast operand back to the operand's own shape."""
     if instruction.op.kind is not Kind.MAP or cotangent.shape == shape:
         assert cotangent.shape == shape, f"{instruction.op} gave a cotangent {cotangent} for shape {shape}"

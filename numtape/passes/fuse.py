@@ -22,13 +22,15 @@ MAX_MEMBERS, MAX_NUMBERS = 120, 40
 """Longer kernels compile slowly and run out of registers: over arrays, where a cut costs memory traffic, and on single
 numbers, where it costs nothing."""
 MAX_POINTERS = 48
+ROUTINES = {Kind.CALL, Kind.UPDATE}
+"""What stands alone."""
 RECENT = 4
 """How many of the latest readers of a value are tried as siblings: a weight may have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Instructions that become one kernel; one of kind CALL stands alone and has no layout."""
+    """Instructions that become one kernel; a routine stands alone and has no layout."""
 
     members: tuple[int, ...]
     layout: Layout | None
@@ -96,7 +98,7 @@ class _Fusion:
         self.latest_scalar: int | None = None
         self.in_memory = {root(program, k) for k in program.outputs}
         for index, i in enumerate(program.instructions):
-            if i.op.kind is Kind.CALL:
+            if i.op.kind in ROUTINES:
                 self.in_memory.update(root(program, k) for k in (index, *i.operands))
 
     def run(self) -> Schedule:
@@ -112,7 +114,7 @@ class _Fusion:
 
     def place(self, index: int, instruction: Instruction) -> _Node:
         """A group of its own for an instruction."""
-        layout = None if instruction.op.kind is Kind.CALL else lay_out(self.program, [index])
+        layout = None if instruction.op.kind in ROUTINES else lay_out(self.program, [index])
         node = _Node([index], layout, 1 << len(self.node_of))
         for operand in instruction.operands:
             source = root(self.program, operand)

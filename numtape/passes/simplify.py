@@ -235,6 +235,11 @@ def _fold_axes(walk: _Walk, i: Instruction) -> int | None:
     return walk.again("broadcast", (found,), i, (i.type.shape,))
 
 
+def _multiply_no_nan(walk: _Walk, i: Instruction) -> int | None:
+    """A product, if the second factor is known and not 0."""
+    return walk.again("multiply", i.operands, i) if walk.literal(i.operands[1]) else None
+
+
 def _negative(walk: _Walk, i: Instruction) -> int | None:
     inner = walk.instructions[i.operands[0]]
     return inner.operands[0] if inner.op is i.op else None
@@ -344,8 +349,10 @@ REWRITES: dict[str, Rewrite] = {
     "subtract": _subtract,
     "multiply": _neutral(1, "both"),
     "divide": _neutral(1, "right"),
+    "multiply_no_nan": _multiply_no_nan,
     "negative": _negative,
     "broadcast": _broadcast,
+    "identity": _same,
     "reshape": _reshape,
     "stop_gradient": _same,
     "transpose": _transpose,

@@ -5,7 +5,14 @@ from typing import Any
 from numtape.ops.contraction import matmul
 from numtape.ops.elementwise import install_operators
 from numtape.tape.convert import constant, convert_to_tensor
+from numtape.tape.custom_gradient import custom_gradient
+from numtape.tape.explain import Explanation, explain_gradient
 from numtape.tape.gradient_tape import GradientTape, UnconnectedGradients
+from numtape.tape.indexed_slices import IndexedSlices
+from numtape.tape.primitive import Primitive, primitive
+from numtape.tape.registration import RegisterGradient, no_gradient
+from numtape.tape.scope import init_scope, name_scope
+from numtape.tape.spec import TensorSpec
 from numtape.tape.tensor import Tensor
 from numtape.tape.trace import record
 from numtape.tape.variable import Variable
@@ -17,4 +24,22 @@ for _kind in (Tensor, Variable):
     _kind.__matmul__ = lambda self, other: record(matmul.op, (self, other), _FLAGS)
     _kind.__rmatmul__ = lambda self, other: record(matmul.op, (other, self), _FLAGS)
 
-__all__ = ["GradientTape", "Tensor", "UnconnectedGradients", "Variable", "constant", "convert_to_tensor"]
+__all__ = [
+    "Explanation",
+    "GradientTape",
+    "IndexedSlices",
+    "Primitive",
+    "RegisterGradient",
+    "Tensor",
+    "TensorSpec",
+    "UnconnectedGradients",
+    "Variable",
+    "constant",
+    "convert_to_tensor",
+    "custom_gradient",
+    "explain_gradient",
+    "init_scope",
+    "name_scope",
+    "no_gradient",
+    "primitive",
+]

@@ -8,7 +8,7 @@ from typing import Any
 
 from numtape.dtypes import as_dtype
 from numtape.ops.core import PUBLIC
-from numtape.tape.operands import as_tensor
+from numtape.tape.operands import STAND_INS, as_tensor
 from numtape.tape.tensor import Tensor, from_numpy, holds_tensors, to_array
 from numtape.tape.variable import Variable
 
@@ -26,7 +26,7 @@ def constant(value: Any, dtype: Any = None, shape: Sequence[int] | None = None, 
     array([0.5, 0.5], dtype=float32)
     """
     kind = None if dtype is None else as_dtype(dtype)
-    if isinstance(value, Tensor | Variable) or holds_tensors(value):
+    if isinstance(value, Tensor | Variable) or type(value) in STAND_INS or holds_tensors(value):
         tensor = convert_to_tensor(value, kind)
     else:
         tensor = from_numpy(to_array(value, kind))
@@ -51,6 +51,8 @@ def convert_to_tensor(value: Any, dtype: Any = None, dtype_hint: Any = None, nam
     (np.float32(2.0), np.float32(1.0))
     """
     kind = None if dtype is None else as_dtype(dtype)
+    if type(value) in STAND_INS:
+        value = value._value
     if isinstance(value, Tensor | Variable):
         if kind is not None and value.dtype is not kind:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""`GradientTape`: which part of a trace is recorded, what is watched, and gradients of it.
+"""`GradientTape`: what is watched in the part of a trace that it records, and gradients of it.
 
 A tape holds no operations: it remembers ranges of its trace's instructions, and which slots are watched from where.
 A gradient is recorded like any op: its instructions are derived once for each distinct path and appended to the trace,
@@ -10,19 +10,24 @@ from __future__ import annotations
 import enum
 import operator
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from numtape import nest
-from numtape.dtypes import TensorType
+from numtape.dtypes import Shape, TensorType
 from numtape.ir.program import Builder, Value
 from numtape.passes.differentiate import differentiate
+from numtape.tape.detour import GRADIENT, pairs, pull_back_around
+from numtape.tape.explain import Record, record_of
+from numtape.tape.indexed_slices import IndexedSlices, joined, split
+from numtape.tape.jacobian import batch_jacobian, jacobian
 from numtape.tape.operands import as_tensor
+from numtape.tape.recording import Recording
 from numtape.tape.tensor import Tensor, from_numpy
-from numtape.tape.trace import LENGTH, STATE, Trace
+from numtape.tape.trace import STATE, Node, Trace
 from numtape.tape.variable import Variable
 
 _warnings_left = 5
@@ -40,7 +45,7 @@ class UnconnectedGradients(enum.Enum):
     ZERO = "zero"
 
 
-class GradientTape:
+class GradientTape(Recording):
     """Record operations, and compute gradients of what they gave.
 
     With `persistent` any number of gradients, else one. Trainable Variables are watched when they are read, unless
@@ -54,13 +59,9 @@ class GradientTape:
     np.float32(6.0)
     """
 
-    # What holds before anything is recorded stands here, since tapes are made in every step.
-    _trace: Trace | None = None
-    _active = False
-    _spent = False
-    _start = 0
-    _ranges: tuple[int, ...] = ()
-    """Half-open ranges of instructions, one after another: start, stop, start, stop, ..."""
+    _kind = "tape"
+    _unanswered: Record | None = None
+    """What explains the last gradients that were None."""
 
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
         self._persistent = persistent
@@ -71,53 +72,12 @@ class GradientTape:
         self._watched: list[tuple[Tensor, int]] = []
 
     def _forget(self) -> None:
+        super()._forget()
         self._variables = {}
         self._reads = {}
         self._watched = []
-        self._ranges = ()
 
     # ---- recording -------------------------------------------------------------------------------------------------
-
-    def __enter__(self) -> GradientTape:
-        if self._active:
-            raise ValueError("the tape is recording already; leave its block before entering it again")
-        state = STATE
-        tapes = state.tapes
-        trace = state.trace
-        if self._trace is None:
-            if not tapes and (trace.assigned or trace.packs or trace.holders or trace.node.length >= LENGTH):
-                trace = state.step_boundary()
-            self._trace = trace
-            trace.holders += 1
-            if self._spent:
-                self._spent = False
-                self._forget()
-        elif self._trace is not trace:
-            trace = self._bring(self._trace)
-            if trace is not self._trace:
-                self._trace.holders -= 1
-                trace.holders += 1
-                self._trace = trace
-                state.resume(trace)
-        self._active = True
-        self._start = trace.node.length
-        tapes += [self]  # not append: an interrupt would show up behind the call, and nobody would leave the tape
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        if self._active:
-            self._pause()
-
-    def _pause(self) -> None:
-        self._active = False
-        tapes = STATE.tapes
-        if tapes and tapes[-1] is self:
-            tapes.pop()
-        else:
-            tapes[:] = [tape for tape in tapes if tape is not self]
-        if self._trace is not None:
-            self._trace.tape_end = end = self._trace.node.length
-            self._ranges = (*self._ranges, self._start, end)
 
     @contextmanager
     def stop_recording(self) -> Iterator[None]:
@@ -144,9 +104,9 @@ class GradientTape:
         """Forget everything recorded and watched so far; ValueError outside of the tape's block."""
         if not self._active:
             raise ValueError("reset is for a tape that is recording; call it within the tape's block")
-        assert self._trace is not None
+        self._pause()
         self._forget()
-        self._start = self._trace.node.length
+        self.__enter__()
 
     def watch(self, tensor: Any) -> None:
         """Follow tensors or Variables, in any nesting, from here on.
@@ -161,14 +121,16 @@ class GradientTape:
         >>> tape.gradient(y, x).numpy()
         np.float32(6.0)
         """
-        leaves = nest.flatten(tensor)
+        leaves = _flatten(tensor)
         for leaf in leaves:
             if not isinstance(leaf, Tensor | Variable):
                 raise ValueError(
                     f"only tensors and Variables are watched, not {type(leaf).__name__}; make it one with nt.constant"
                 )
+        if self._active:
+            self._push_within()
         for leaf in leaves:
-            _check_floating(leaf, "watched")
+            check_floating(leaf, "watched")
             if isinstance(leaf, Variable):
                 if id(leaf) not in self._reads:
                     self._variables[id(leaf)] = leaf
@@ -210,7 +172,8 @@ class GradientTape:
         Target and sources are tensors or Variables in any nesting of lists, tuples and dicts; the result has the
         nesting of the sources, and each gradient its source's shape and dtype. `output_gradients` weighs the elements
         of the target, one tensor of its shape (or None, for ones) for each. Where no path leads from target to source
-        the gradient is None, or zeros with `UnconnectedGradients.ZERO`.
+        the gradient is None, or zeros with `UnconnectedGradients.ZERO`. The gradient of a source from which rows are
+        gathered, and which is used for nothing else, is an `nt.IndexedSlices`: it costs as much as these rows.
 
         RuntimeError if the tape is not persistent and has been used; TypeError for what is no tensor; ValueError for
         weights of another shape; LookupError if an op on the path has no gradient rule.
@@ -227,7 +190,7 @@ class GradientTape:
                 "a tape that is not persistent gives one set of gradients, and has given it; "
                 "use nt.GradientTape(persistent=True)"
             )
-        unconnected = _unconnected(unconnected_gradients)
+        unconnected = unconnected_option(unconnected_gradients)
         state = STATE
         if self._active and not self._persistent:
             self._pause()
@@ -242,7 +205,7 @@ class GradientTape:
                 trace = self._bring(trace)
             found = self._record(trace, targets, flat, seeds)
         if unconnected is UnconnectedGradients.ZERO:
-            found = [_zeros(s) if g is None else g for g, s in zip(found, flat, strict=True)]
+            found = [zeros(s) if g is None else g for g, s in zip(found, flat, strict=True)]
         if not self._persistent:
             self._release()
         kind = type(sources)
@@ -252,74 +215,147 @@ class GradientTape:
             return found
         return nest.pack_sequence_as(sources, found)
 
-    def _bring(self, trace: Trace) -> Trace:
-        """Go on recording on the tape's own trace, or on a copy if another thread does."""
-        state = STATE
-        if trace.owner != state.trace.owner:
-            return trace.fork()
-        if state.tapes:
-            raise ValueError(
-                "an earlier tape is used within the block of a later one, whose record does not reach back to it; "
-                "use it before or after that block, or enter it within"
-            )
-        state.resume(trace)
-        return trace
+    def jacobian(
+        self,
+        target: Any,
+        sources: Any,
+        unconnected_gradients: Any = UnconnectedGradients.NONE,
+        parallel_iterations: int | None = None,
+        experimental_use_pfor: bool = True,
+    ) -> Any:
+        """The derivative of each element of the target with respect to each element of each source.
+
+        The target is one tensor or Variable, the sources are tensors or Variables in any nesting; the result has that
+        nesting, and each jacobian the shape `target.shape + source.shape` and is dense. Where no path leads from target
+        to source it is None, or zeros with `UnconnectedGradients.ZERO`.
+
+        All elements are computed at once, so that what is in between takes its memory once for each of them; with
+        `parallel_iterations` so many at once. With `experimental_use_pfor=False` a gradient is taken for one element
+        after another, which only a persistent tape can do (else RuntimeError): for custom gradients that look at
+        elements, for which the other way raises a ValueError. Other errors are those of `gradient`, and for a plain
+        tape it is its one gradient.
+
+        >>> import numtape as nt
+        >>> x = nt.Variable([1.0, 2.0])
+        >>> with nt.GradientTape() as tape:
+        ...     y = nt.stack([x[0] * x[1], x[0] ** 2, x[1]])
+        >>> tape.jacobian(y, x).numpy()
+        array([[2., 1.],
+               [2., 0.],
+               [0., 1.]], dtype=float32)
+        """
+        zero = unconnected_option(unconnected_gradients) is UnconnectedGradients.ZERO
+        return jacobian(self, target, sources, zero, parallel_iterations, experimental_use_pfor)
+
+    def batch_jacobian(
+        self,
+        target: Any,
+        source: Any,
+        unconnected_gradients: Any = UnconnectedGradients.NONE,
+        parallel_iterations: int | None = None,
+        experimental_use_pfor: bool = True,
+    ) -> Any:
+        """The jacobian of each example of a batch: that of `target[k]` with respect to `source[k]`, for all k.
+
+        Shapes (batch, outs) and (batch, ins) give (batch, outs, ins); outs and ins are one or more axes each. Each
+        example of the target has to depend on the same example of the source alone, since what crosses over is added
+        in. That takes a gradient for each element of one example, where `jacobian` takes one for each of all. Without
+        a path from target to source the result is zeros, whatever `unconnected_gradients` is. ValueError if the two
+        differ in the first axis, or have no other; the other options are those of `jacobian`.
+
+        >>> import numtape as nt
+        >>> x = nt.Variable([[1.0, 2.0], [3.0, 4.0]])
+        >>> with nt.GradientTape() as tape:
+        ...     y = x * x
+        >>> tape.batch_jacobian(y, x).numpy()
+        array([[[2., 0.],
+                [0., 4.]],
+        <BLANKLINE>
+               [[6., 0.],
+                [0., 8.]]], dtype=float32)
+        """
+        unconnected_option(unconnected_gradients)
+        return batch_jacobian(self, target, source, parallel_iterations, experimental_use_pfor)
 
     def _record(self, trace: Trace, targets: list[Any], sources: list[Any], seeds: list[Any] | None) -> list[Any]:
+        found: list[Any]
+        if self._detours:
+            found = pull_back_around(self, trace, targets, sources, seeds)
+            if any(g is None for g in found):
+                self._unanswered = record_of(self, trace, targets, sources, self._asked(trace, targets, sources))
+            return found
         try:
-            reads = self._reads
             outputs = targets if set(map(type, targets)) == {Tensor} else [_value_at(t) for t in targets]
             weights = [s for s in seeds if s is not None] if seeds else []
-            words = trace.key(_GRADIENT, [*outputs, *weights], [], ())
-            # A Variable stands for all the slots that its reads gave: behind the first of its entry.
-            if set(map(type, sources)) == {Variable}:
-                groups = [entry or _UNREAD for entry in map(reads.get, map(id, sources))]
-            else:
-                groups = [self._entry(trace, x) for x in sources]
-            if outputs is not targets:
-                for k, source in enumerate(sources):
-                    slot = trace.slot(source._value) if any(t is source for t in targets) else None
-                    if slot is not None and slot not in groups[k][1:]:
-                        groups[k] = (*groups[k], slot)
-            ranges = (*self._ranges, self._start, trace.node.length) if self._active else self._ranges
-            watched: list[tuple[int, int]] = []
-            if self._watched:
-                watched = [(n, slot) for t, n in self._watched if (slot := trace.slot(t)) is not None]
+            words = trace.key(GRADIENT, [*outputs, *weights], [], ())
+            groups, ranges, watched = self._asked(trace, targets, sources)
             pattern = tuple([s is not None for s in seeds]) if seeds else len(outputs)
-            key = (_GRADIENT, pattern, ranges, tuple(groups), tuple(reads.values()), tuple(watched), words)
+            key = (GRADIENT, pattern, ranges, groups, tuple(self._reads.values()), watched, words)
             node = trace.node.edges.get(key)
             if node is None:
+                slices: list[tuple[int, Shape]] = []
 
                 def grow(builder: Builder, values: list[Value]) -> list[Value | None]:
+                    start = len(builder.instructions)
                     given = iter(values[len(outputs) :])
                     has_weight = [s is not None for s in seeds] if seeds else [False] * len(outputs)
-                    starts: dict[int, int] = {}
-                    for start, *slots in [*reads.values(), *watched]:
-                        for slot in slots:
-                            starts[slot] = min(start, starts.get(slot, start))
-                    return differentiate(
+                    cotangents = differentiate(
                         builder,
                         [v.index for v in values[: len(outputs)]],
                         [slots for _, *slots in groups],
                         [next(given) if has else None for has in has_weight],
-                        [(ranges[k], ranges[k + 1]) for k in range(0, len(ranges), 2)],
-                        starts,
+                        pairs(ranges),
+                        self._starts(watched),
                     )
+                    return split(cotangents, [slots for _, *slots in groups], start, slices)
 
-                node = trace.extend(key, None, words, [f"operand{k}" for k in range(len(words))], grow)
+                def finish(node: Node) -> None:
+                    node.extra = tuple(slices)
+
+                node = trace.extend(key, None, words, [f"operand{k}" for k in range(len(words))], grow, finish)
         except BaseException:
             trace.retract()
             raise
         trace.node = node
         trace.next_slot = trace.tape_end = node.length
-        found: list[Any] = []
+        found = []
         live = trace.live
         for at in node.results:
-            tensor = None if at is None else Tensor(at[1], None, trace, at[0])
+            if at is None:
+                found.append(None)
+                self._unanswered = record_of(self, trace, targets, sources, (groups, ranges, watched))
+                continue
+            tensor = Tensor(at[1], None, trace, at[0])
             found.append(tensor)
-            if tensor is not None:
-                live.append(weakref.ref(tensor))
-        return found
+            live.append(weakref.ref(tensor))
+        return joined(found, node.extra) if node.extra else found
+
+    def _asked(self, trace: Trace, targets: list[Any], sources: list[Any]) -> tuple[Any, Any, Any]:
+        """What a gradient depends on: an entry of reads for each source, ranges, and what is watched."""
+        reads = self._reads
+        # A Variable stands for all the slots that its reads gave: behind the first of its entry.
+        if set(map(type, sources)) == {Variable}:
+            groups = [entry or _UNREAD for entry in map(reads.get, map(id, sources))]
+        else:
+            groups = [self._entry(trace, x) for x in sources]
+        if set(map(type, targets)) != {Tensor}:
+            for k, source in enumerate(sources):
+                slot = trace.slot(source._value) if any(t is source for t in targets) else None
+                if slot is not None and slot not in groups[k][1:]:
+                    groups[k] = (*groups[k], slot)
+        ranges = (*self._ranges, self._start, trace.node.length) if self._active else self._ranges
+        if not self._watched:
+            return tuple(groups), ranges, ()
+        watched = [(n, slot) for t, n in self._watched if (slot := trace.slot(t)) is not None]
+        return tuple(groups), ranges, tuple(watched)
+
+    def _starts(self, watched: Sequence[tuple[int, int]]) -> dict[int, int]:
+        """From which instruction on each watched value counts as watched."""
+        starts: dict[int, int] = {}
+        for start, *slots in [*self._reads.values(), *watched]:
+            for slot in slots:
+                starts[slot] = min(start, starts.get(slot, start))
+        return starts
 
     def _entry(self, trace: Trace, source: Any) -> tuple[int, ...]:
         """The entry of a Variable's reads, or one like it for a tensor."""
@@ -336,12 +372,7 @@ class GradientTape:
             self._trace = None
             trace.holders -= 1
             self._watched = []
-
-    def __del__(self) -> None:
-        trace = self._trace
-        if trace is not None:
-            trace.holders -= 1
-            trace.let_go()
+            self._detours = ()
 
     def __repr__(self) -> str:
         state = "recording" if self._active else "used" if self._spent else "ready"
@@ -349,14 +380,6 @@ class GradientTape:
         return f"<nt.GradientTape: {kind}, {state}, {len(self._variables)} Variables watched>"
 
 
-class _Gradient:
-    """Stands in keys, and in errors, where an op would."""
-
-    name = "gradient"
-    groups = ("T",)
-
-
-_GRADIENT: Any = _Gradient()
 _UNREAD = (0,)
 
 
@@ -368,6 +391,11 @@ _LEAVES = ({Tensor}, {Variable}, {Tensor, Variable})
 _is_floating = operator.attrgetter("_type.dtype.is_floating")
 
 
+def _flatten(structure: Any) -> list[Any]:
+    """The leaves of a structure; what is differentiable in indexed slices are their values."""
+    return [leaf.values if type(leaf) is IndexedSlices else leaf for leaf in nest.flatten(structure)]
+
+
 def _leaves(structure: Any, role: str) -> list[Any]:
     kind = type(structure)
     if kind is Tensor or kind is Variable:
@@ -375,18 +403,18 @@ def _leaves(structure: Any, role: str) -> list[Any]:
     elif kind is list and set(map(type, structure)) in _LEAVES:
         leaves = structure
     else:
-        leaves = nest.flatten(structure)
+        leaves = _flatten(structure)
         for leaf in leaves:
             if not isinstance(leaf, Tensor | Variable):
                 hint = "; a tape follows tensors, so convert it before the computation" if role == "source" else ""
                 raise TypeError(f"the {role} of a gradient is a tensor or Variable, not {type(leaf).__name__}{hint}")
     if not all(map(_is_floating, leaves)):
         for leaf in leaves:
-            _check_floating(leaf, role, " when calling GradientTape.gradient")
+            check_floating(leaf, role, " when calling GradientTape.gradient")
     return leaves
 
 
-def _check_floating(leaf: Any, role: str, when: str = "") -> None:
+def check_floating(leaf: Any, role: str, when: str = "") -> None:
     global _warnings_left
     if not leaf.dtype.is_floating and _warnings_left > 0:
         import logging
@@ -414,7 +442,7 @@ def _seeds(output_gradients: Any, targets: list[Any]) -> list[Any]:
 
 
 def _is_tensor(x: Any) -> bool:
-    return x is None or isinstance(x, Tensor | Variable | np.ndarray)
+    return x is None or isinstance(x, Tensor | Variable | IndexedSlices | np.ndarray)
 
 
 def _of_itself(source: Any, targets: list[Any], seeds: list[Any] | None) -> Any:
@@ -427,7 +455,7 @@ def _of_itself(source: Any, targets: list[Any], seeds: list[Any] | None) -> Any:
     return found
 
 
-def _unconnected(option: Any) -> UnconnectedGradients:
+def unconnected_option(option: Any) -> UnconnectedGradients:
     if type(option) is UnconnectedGradients:
         return option
     try:
@@ -436,6 +464,6 @@ def _unconnected(option: Any) -> UnconnectedGradients:
         raise ValueError(f"unknown value for unconnected_gradients: {option!r}; use 'none' or 'zero'") from None
 
 
-def _zeros(source: Any) -> Tensor:
+def zeros(source: Any) -> Tensor:
     type: TensorType = source._type
     return from_numpy(np.zeros(type.shape, type.dtype.dtype))

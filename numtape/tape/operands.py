@@ -19,6 +19,8 @@ Word = Any
 
 VARIABLES: set[type] = set()
 """The classes whose value is read as an operand; the layer above adds its own."""
+STAND_INS: set[type] = set()
+"""Classes that stand for a tensor, their `_value`, which ops compute; whoever defines one adds it."""
 
 
 class Foreign(Exception):
@@ -122,7 +124,7 @@ def as_tensor(value: Any, dtype: DType | None = None) -> Tensor:
     """A tensor with what a user gave: a Tensor or Variable as it is, anything else by `to_array`."""
     kind = type(value)
     if kind is not Tensor:
-        if kind in VARIABLES:
+        if kind in VARIABLES or kind in STAND_INS:
             value = value._value
         elif holds_tensors(value):
             dtype = dtype or _dtype_within(value)

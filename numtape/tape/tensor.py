@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,7 @@ class Typed:
     __slots__ = ()
     _type: TensorType
     __hash__ = None  # type: ignore[assignment]
-    __array_ufunc__ = None  # an array on the left hands over to the reflected operator
+    __array_priority__ = 100  # an array on the left hands over to our operator; NumPy's functions give arrays
 
     @property
     def shape(self) -> Shape:
@@ -71,7 +71,9 @@ class Tensor(Typed):
            [10., 17.]], dtype=float32)>
     """
 
-    __slots__ = ("__weakref__", "_data", "_slot", "_trace", "_type")
+    __slots__ = ("__weakref__", "_data", "_slot", "_trace", "_type", "assign")
+    assign: Callable[[Any], Any]
+    """Of a part of a Variable, as it is read by `v[key]`: assigns to this part of it. Other tensors have none."""
 
     def __init__(self, type: TensorType, data: Buffer | None, trace: Trace | None = None, slot: int = -1) -> None:
         self._type = type
@@ -87,6 +89,7 @@ class Tensor(Typed):
     def numpy(self) -> npt.NDArray[Any]:
         """The elements as a new NumPy array; of a tensor of rank 0 a NumPy scalar."""
         array = buffer_of(self).array
+        on_look[0](self)
         return array.reshape(self._type.shape).copy() if self._type.shape else array[0]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
@@ -105,9 +108,11 @@ class Tensor(Typed):
         """The single element as a Python number; ValueError if there are more or none."""
         if self._type.size != 1:
             raise ValueError(f"a tensor of shape {self.shape} is not a single number; index or reduce it first")
+        on_look[0](self)
         return buffer_of(self).array.item()
 
     def __float__(self) -> float:
+        on_look[0](self)
         data = self._data or buffer_of(self)
         return float(data.array.item() if self._type.size == 1 else self.item())
 
@@ -124,6 +129,7 @@ class Tensor(Typed):
             raise ValueError(
                 f"the truth of a tensor of shape {self.shape} is ambiguous; use nt.reduce_any or nt.reduce_all"
             )
+        on_look[0](self)
         return bool(buffer_of(self).array.item())
 
     def __len__(self) -> int:
@@ -160,10 +166,20 @@ class Tensor(Typed):
         return _unpickle, (np.asarray(self),)
 
     def __str__(self) -> str:
-        return f"nt.Tensor({self.numpy()}, shape={self.shape}, dtype={self.dtype.name})"
+        text = str(self.numpy())
+        lead = "\n" if "\n" in text else ""
+        return f"nt.Tensor({lead}{text}, shape={self.shape}, dtype={self.dtype.name})"
 
     def __repr__(self) -> str:
         return f"<nt.Tensor: shape={self.shape}, dtype={self.dtype.name}, numpy={array_text(self.numpy())}>"
+
+
+def _ignore(tensor: Tensor) -> None:
+    pass
+
+
+on_look: list[Callable[[Tensor], None]] = [_ignore]
+"""What is told that Python looks at a tensor's elements; the layer above puts its own there."""
 
 
 class Reference:
@@ -206,10 +222,19 @@ def _unpickle(array: npt.NDArray[Any]) -> Tensor:
 def from_numpy(array: npt.NDArray[Any]) -> Tensor:
     """A tensor with a copy of the array's elements."""
     type = type_of(array)
+    buffer, view = fresh(type)
+    np.copyto(view, array)
+    return Tensor(type, buffer)
+
+
+def fresh(type: TensorType) -> tuple[Buffer, npt.NDArray[Any]]:
+    """A buffer that nobody else holds, and a view of it in its shape; whoever asked writes the elements.
+
+    The buffer has to be held for as long as the view is used: small ones come from a pool, and go back to it.
+    """
     if type.nbytes > _POOLED_BYTES:
         buffer = allocate(type)
-        np.copyto(buffer.array.reshape(array.shape), array)
-        return Tensor(type, buffer)
+        return buffer, buffer.array.reshape(type.shape)
     pool = _pools.by_type
     ready = pool.get(type)
     if ready is None:
@@ -218,14 +243,12 @@ def from_numpy(array: npt.NDArray[Any]) -> Tensor:
         ready = pool[type] = []
     for entry in ready:
         if sys.getrefcount(entry[0]) == _IDLE:
-            np.copyto(entry[1], array)
-            return Tensor(type, entry[0])
+            return entry
     buffer = allocate(type)
-    view = buffer.array.reshape(array.shape)
-    np.copyto(view, array)
+    entry = buffer, buffer.array.reshape(type.shape)
     if len(ready) < _POOL_DEPTH:
-        ready.append((buffer, view))
-    return Tensor(type, buffer)
+        ready.append(entry)
+    return entry
 
 
 class _Pools(threading.local):

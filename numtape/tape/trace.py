@@ -13,13 +13,14 @@ tensor its elements. A trace then starts afresh, unless a tape holds its record.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
-from sys import getrefcount
+from sys import _getframe, getrefcount
 from typing import TYPE_CHECKING, Any
 
 from numtape.backends.buffer import ALONE, Buffer
@@ -29,14 +30,14 @@ from numtape.dtypes import TensorType
 from numtape.ir.op import Op
 from numtape.ir.program import Builder, Instruction, Value
 from numtape.ops.core import dtype_groups, install_recorder
-from numtape.ops.movement import reshape_to, stop
+from numtape.ops.movement import same, stop
 from numtape.tape.lower import Lowered, lower
 from numtape.tape.operands import VARIABLES, Foreign, Word, convert, is_foreign, number_class, operand_values
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import Tensor, buffer_of
+from numtape.tape.tensor import Tensor, buffer_of, on_look
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from numtape.backends.native import Executable
 
@@ -54,8 +55,8 @@ class Node:
     """A trace so far, and what is known about it."""
 
     __slots__ = (
-        "donations", "edges", "input_count", "instructions", "length", "op", "parent", "programs", "results",
-        "scalar_count", "slots",
+        "donations", "edges", "extra", "input_count", "instructions", "length", "op", "parent", "programs", "results",
+        "scalar_count",
     )  # fmt: skip
 
     def __init__(
@@ -71,14 +72,15 @@ class Node:
         self.op = op
         self.instructions = instructions
         self.results = results
-        """(slot, type) of an op's result; a list of those, None among them, for several."""
+        """(slot, type) of an op's result; a list of those, None among them, for several. Or whatever else a dict that
+        its kind of entry keeps."""
         self.length: int = (parent.length if parent else 0) + len(instructions)
         self.input_count = input_count
         self.scalar_count = scalar_count
         self.donations: tuple[tuple[int, int], ...] = ()
         """(slot of a Variable's new value, slot of the old one)."""
-        self.slots: tuple[int, ...] = ()
-        """Slots of the new values in a pack."""
+        self.extra: tuple[Any, ...] = ()
+        """What else its kind of entry keeps: of an assignment the slots of the new values in a pack."""
         self.edges: dict[Any, Node] = {}
         self.programs: dict[tuple[int, ...], Lowered] = {}
 
@@ -120,8 +122,8 @@ class Trace:
     """What one thread has recorded and not yet run."""
 
     __slots__ = (
-        "__weakref__", "admitted", "assigned", "builder", "builder_node", "holders", "input_bytes", "inputs", "kept",
-        "known", "live", "lock", "next_slot", "node", "owner", "packs", "scalars", "tape_end",
+        "__weakref__", "admitted", "assigned", "builder", "builder_node", "exits", "holders", "input_bytes", "inputs",
+        "kept", "known", "live", "lock", "next_slot", "node", "owner", "packs", "scalars", "sites", "tape_end",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -150,6 +152,10 @@ class Trace:
         self.assigned: list[Tensor] = []
         """New values of Variables, and `packs` those of many at once."""
         self.packs: list[Pack] = []
+        self.sites: list[tuple[int, CodeType, int]] = []
+        """Where in users' code tapes saw something recorded: the length behind it, and the place of the call."""
+        self.exits: list[tuple[int, int, CodeType, int]] = []
+        """Slots whose elements Python looked at within a tape's block, the length by then, and the place."""
         self.tape_end = 0
         """Where a tape last recorded: up to there a step is not to be cut."""
 
@@ -164,6 +170,7 @@ class Trace:
             slots = dict(self.admitted) | {id(t): t._slot for t in own if t._trace is self}
             twin.admitted = {key: slot for key, slot in slots.items() if slot < node.length}
             twin.kept = self.kept + own
+            twin.sites, twin.exits = list(self.sites), list(self.exits)
             return twin
 
     def let_go(self) -> None:
@@ -269,8 +276,12 @@ class Trace:
         words: Sequence[Word],
         groups: Sequence[str],
         grow: Callable[[Builder, list[Value]], Any],
+        finish: Callable[[Node], None] | None = None,
     ) -> Node:
-        """A new node: inputs for what the words admit, then whatever `grow` writes with the operands."""
+        """A new node: inputs for what the words admit, then whatever `grow` writes with the operands.
+
+        `finish` says what else the node keeps, before other threads see it.
+        """
         global _nodes
         node = self.node
         builder = self.builder
@@ -280,10 +291,15 @@ class Trace:
         grown = grow(builder, operands)
         if isinstance(grown, Value):
             results: Any = (grown.index, grown.type)
+        elif isinstance(grown, dict):
+            results = grown
         else:
             results = [None if v is None else (v.index, v.type) for v in grown]
         added = tuple(builder.instructions[node.length :])
-        child = node.edges[key] = Node(node, op, added, results, len(self.inputs), len(self.scalars))
+        child = Node(node, op, added, results, len(self.inputs), len(self.scalars))
+        if finish is not None:
+            finish(child)
+        node.edges[key] = child
         self.builder, self.builder_node = builder, child
         _nodes += 1
         if _nodes > MAX_NODES:
@@ -456,8 +472,32 @@ class State(threading.local):
 
 
 STATE = State()
-def record(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = ()) -> Any:
-    """Record one op on this thread's trace; a tensor, or a list of them, whose values are pending."""
+
+
+class _Own(dict[str, bool]):
+    """Whether a source file, by its name, is the library's own."""
+
+    def __missing__(self, name: str) -> bool:
+        self[name] = found = name.startswith((_PACKAGE, "<public function>"))
+        return found
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+OWN = _Own()
+
+
+def caller(frame: FrameType) -> FrameType:
+    """The frame from where the library was called; the outermost if there is no other."""
+    while OWN[frame.f_code.co_filename] and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+def record(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = (), depth: int = 2) -> Any:
+    """Record one op on this thread's trace; a tensor, or a list of them, whose values are pending.
+
+    `depth` is how many calls above this one the user's line is, usually.
+    """
     state = STATE
     trace = state.trace
     node = trace.node
@@ -477,6 +517,11 @@ def record(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = ()) ->
         raise
     trace.node = child
     trace.next_slot = child.length
+    if tapes:
+        frame = _getframe(depth)
+        if OWN[frame.f_code.co_filename]:
+            frame = caller(frame)
+        trace.sites.append((child.length, frame.f_code, frame.f_lasti))
     results = child.results
     if type(results) is tuple:
         tensor = Tensor(results[1], None, trace, results[0])
@@ -503,11 +548,11 @@ def _new(op: Op, builder: Builder, values: list[Value], attributes: tuple[Any, .
     """An op's results, each a value of its own even where it gives an operand back: users can tell them apart."""
     found = _call(op, builder, values, attributes)
     if isinstance(found, Value):
-        return reshape_to(found, found.shape) if any(found.index == v.index for v in values) else found
+        return same(found) if any(found.index == v.index for v in values) else found
     taken = {v.index for v in values}
     results = []
     for value in found:
-        results.append(reshape_to(value, value.shape) if value.index in taken else value)
+        results.append(same(value) if value.index in taken else value)
         taken.add(value.index)
     return results
 
@@ -553,9 +598,11 @@ def assign(
                 slots.extend(old.index for old in [*values[start : start + len(olds)], *values[len(operands) :]])
                 return [stop(result) for result in results]
 
-            child = trace.extend(key, op, words, groups, grow)
-            child.donations = tuple((at[0], old) for at, old in zip(child.results, slots, strict=True))
-            child.slots = tuple([at[0] for at in child.results[len(olds) :]])
+            def finish(node: Node) -> None:
+                node.donations = tuple((at[0], old) for at, old in zip(node.results, slots, strict=True))
+                node.extra = tuple([at[0] for at in node.results[len(olds) :]])
+
+            child = trace.extend(key, op, words, groups, grow, finish)
         news = [Tensor(at[1], None, trace, at[0]) for at in child.results[: len(olds)]]
         assignments = map(setattr, variables, _VALUE, news)
     except BaseException:
@@ -564,17 +611,38 @@ def assign(
     # An interrupt shows up behind a call: there is none before all is assigned.
     trace.node = child
     trace.next_slot = child.length
+    if state.tapes:
+        frame = caller(_getframe(2))
+        trace.sites.append((child.length, frame.f_code, frame.f_lasti))
     trace.assigned += news
     if pack is not None:
         if pack.trace is not trace:
             pack.trace = trace
             pack.buffers = []
             trace.packs += [pack]
-        pack.slots = child.slots
+        pack.slots = child.extra
     deque(assignments, 0)
 
 
 _VALUE = itertools.repeat("_value")
 
 
+def _note_look(tensor: Tensor) -> None:
+    """Remember that elements left a tape, for whoever asks why a gradient is None."""
+    state = STATE
+    if state.tapes:
+        trace = state.trace
+        slot = trace.slot(tensor)
+        if slot is not None:
+            frame = sys._getframe(2)
+            while frame.f_back is not None and (OWN[frame.f_code.co_filename] or _is_numpy(frame)):
+                frame = frame.f_back
+            trace.exits.append((slot, trace.node.length, frame.f_code, frame.f_lasti))
+
+
+def _is_numpy(frame: FrameType) -> bool:
+    return bool(frame.f_globals.get("__name__", "").startswith("numpy"))
+
+
+on_look[0] = _note_look
 install_recorder(record)

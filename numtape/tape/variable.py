@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 import re
+from functools import partial
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from numtape.dtypes import TensorType, as_dtype
 from numtape.ir.op import REGISTRY
 from numtape.ops.core import PUBLIC
+from numtape.ops.scatter import SCATTERS
+from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.operands import VARIABLES, as_tensor
 from numtape.tape.pack import Pack
+from numtape.tape.scope import SCOPE
 from numtape.tape.tensor import Tensor, Typed, array_text, from_numpy, holds_tensors, to_array
 from numtape.tape.trace import assign
 
@@ -34,6 +39,8 @@ class Variable(Typed):
     <nt.Variable 'v:0' shape=(2,) dtype=float32, numpy=array([2., 3.], dtype=float32)>
     >>> (v * v).numpy()
     array([4., 9.], dtype=float32)
+    >>> v[:1].assign([7.0]).numpy()
+    array([7., 3.], dtype=float32)
     """
 
     __slots__ = ("__weakref__", "_name", "_order", "_trainable", "_type", "_value")
@@ -55,7 +62,7 @@ class Variable(Typed):
             value = from_numpy(to_array(initial_value, kind))
         self._value: Tensor = value
         self._type: TensorType = value._type
-        self._name = name or "Variable"
+        self._name = SCOPE.prefix + (name or "Variable")
         self._trainable = True if trainable is None else bool(trainable)
         self._order = next(_order)
 
@@ -110,7 +117,9 @@ class Variable(Typed):
         return iter(self.value())
 
     def __getitem__(self, key: Any) -> Tensor:
-        return self.value()[key]
+        part = self.value()[key]
+        part.assign = partial(self._assign_part, key)
+        return part
 
     # ---- assigning -------------------------------------------------------------------------------------------------
 
@@ -144,10 +153,113 @@ class Variable(Typed):
         assign([self], _SUBTRACT, [], [self._operand(delta)])
         return self
 
+    def _assign_part(self, key: Any, value: Any) -> Variable:
+        """What `v[key].assign(value)` does: only these elements are written, unless somebody holds the value before."""
+        if not self.shape:
+            return self.assign(PUBLIC["reshape"](as_tensor(value, self.dtype), ()))
+        parts = tuple(np.asarray(k) if isinstance(k, Typed) else k for k in (key if type(key) is tuple else (key,)))
+        places = [np.broadcast_to(axis, self.shape)[parts] for axis in np.indices(self.shape, sparse=True)]
+        updates = PUBLIC["broadcast_to"](as_tensor(value, self.dtype), places[0].shape)
+        return self.scatter_nd_update(np.stack(places, -1), updates)
+
+    # ---- assigning rows --------------------------------------------------------------------------------------------
+
+    def sparse_read(self, indices: Any, name: str | None = None) -> Tensor:
+        """Rows at indices: `nt.gather` along the first axis."""
+        return PUBLIC["gather"](self, indices, axis=0)  # type: ignore[no-any-return]
+
+    def gather_nd(self, indices: Any, name: str | None = None) -> Tensor:
+        """Slices at index vectors: `nt.gather_nd`."""
+        return PUBLIC["gather_nd"](self, indices)  # type: ignore[no-any-return]
+
+    def _scatter(self, name: str, slices: Any) -> Variable:
+        if not isinstance(slices, IndexedSlices):
+            raise TypeError(f"{self.name}: {name} takes nt.IndexedSlices(values, indices), not {type(slices).__name__}")
+        assign([self], SCATTERS[name], [], [slices.indices, slices.values])
+        return self
+
+    def scatter_update(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Variable:
+        """Replace rows by those of indexed slices, whose dense shape is of no account; returns the Variable.
+
+        Takes values of shape `indices.shape + v.shape[1:]`, or a single number for all, of the Variable's dtype
+        (TypeError, or ValueError for another shape); of several for one row the last counts. An index out of range
+        writes nothing. Only these rows are written, unless somebody holds the value before. No gradient flows to the
+        values. All this holds for the other methods as well.
+
+        >>> import numtape as nt
+        >>> v = nt.Variable([[1.0, 2.0], [3.0, 4.0]])
+        >>> v.scatter_update(nt.IndexedSlices([[5.0, 6.0]], [1])).numpy()
+        array([[1., 2.],
+               [5., 6.]], dtype=float32)
+        """
+        return self._scatter("scatter_update", sparse_delta)
+
+    def scatter_add(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Variable:
+        """Add to rows; those of one index add up. As `scatter_update`."""
+        return self._scatter("scatter_add", sparse_delta)
+
+    def scatter_sub(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Variable:
+        """Subtract from rows. As `scatter_update`."""
+        return self._scatter("scatter_sub", sparse_delta)
+
+    def scatter_mul(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Variable:
+        """Multiply rows, once for each value. As `scatter_update`."""
+        return self._scatter("scatter_mul", sparse_delta)
+
+    def scatter_div(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Variable:
+        """Divide rows of floats, once for each value. As `scatter_update`."""
+        return self._scatter("scatter_div", sparse_delta)
+
+    def scatter_max(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Variable:
+        """Take the larger of each element and the values for it. As `scatter_update`."""
+        return self._scatter("scatter_max", sparse_delta)
+
+    def scatter_min(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Variable:
+        """Take the smaller of each element and the values for it. As `scatter_update`."""
+        return self._scatter("scatter_min", sparse_delta)
+
+    def scatter_nd_update(self, indices: Any, updates: Any, name: str | None = None) -> Variable:
+        """Replace slices at index vectors, as `nt.tensor_scatter_nd_update` does; returns the Variable.
+
+        >>> import numtape as nt
+        >>> nt.Variable([1.0, 2.0, 3.0]).scatter_nd_update([[0], [2]], [5.0, 6.0]).numpy()
+        array([5., 2., 6.], dtype=float32)
+        """
+        assign([self], SCATTERS["scatter_nd_update"], [], [indices, updates])
+        return self
+
+    def scatter_nd_add(self, indices: Any, updates: Any, name: str | None = None) -> Variable:
+        """Add to slices at index vectors, as `nt.tensor_scatter_nd_add` does."""
+        assign([self], SCATTERS["scatter_nd_add"], [], [indices, updates])
+        return self
+
+    def scatter_nd_sub(self, indices: Any, updates: Any, name: str | None = None) -> Variable:
+        """Subtract from slices at index vectors, as `nt.tensor_scatter_nd_sub` does."""
+        assign([self], SCATTERS["scatter_nd_sub"], [], [indices, updates])
+        return self
+
+    def scatter_nd_max(self, indices: Any, updates: Any, name: str | None = None) -> Variable:
+        """Take the larger of each element and the updates for it. As `scatter_nd_update`."""
+        assign([self], SCATTERS["scatter_nd_max"], [], [indices, updates])
+        return self
+
+    def scatter_nd_min(self, indices: Any, updates: Any, name: str | None = None) -> Variable:
+        """Take the smaller of each element and the updates for it. As `scatter_nd_update`."""
+        assign([self], SCATTERS["scatter_nd_min"], [], [indices, updates])
+        return self
+
+    # ---- what an assignment takes ----------------------------------------------------------------------------------
+
     def _operand(self, delta: Any) -> Any:
-        if isinstance(delta, Tensor | Variable | bool | int | float):
-            return delta
-        return as_tensor(delta, self.dtype)
+        if not isinstance(delta, Tensor | Variable | bool | int | float):
+            delta = as_tensor(delta, self.dtype)
+        shape = getattr(delta, "shape", ())
+        if shape != self._type.shape:
+            raise ValueError(
+                f"cannot add a value of shape {shape} to {self.name}, whose shape is {self.shape}; write "
+                "v.assign(v + value) for one that is to be repeated"
+            )
+        return delta
 
     def _check(self, type: TensorType) -> None:
         """Raise unless a value of this type can be assigned."""
@@ -161,7 +273,7 @@ class Variable(Typed):
         )
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise TypeError(f"{self.name} does not support item assignment; assign a whole value, v.assign(...)")
+        raise TypeError(f"{self.name} does not support item assignment; write v[...].assign(...), or v.assign(...)")
 
     def _refuse(self, other: Any) -> Any:
         raise RuntimeError(
@@ -172,12 +284,11 @@ class Variable(Typed):
     __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _refuse
 
     def __deepcopy__(self, memo: Any) -> Variable:
-        twin = Variable(self.numpy(), self._trainable, self._name)
-        memo[id(self)] = twin
+        twin = memo[id(self)] = _twin(self.numpy(), self._trainable, self._name)
         return twin
 
     def __reduce__(self) -> Any:
-        return Variable, (self.numpy(), self._trainable, self._name)
+        return _twin, (self.numpy(), self._trainable, self._name)
 
     def __repr__(self) -> str:
         text = array_text(self.numpy())
@@ -185,6 +296,13 @@ class Variable(Typed):
 
 
 VARIABLES.add(Variable)
+
+
+def _twin(value: Any, trainable: bool, name: str) -> Variable:
+    """A Variable of this very name, whatever scope it is copied in."""
+    variable = Variable(value, trainable)
+    variable._name = name
+    return variable
 
 
 class PackedVariable(Variable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import numtape.ops  # noqa: F401  fills the registry
@@ -9,6 +10,7 @@ from numtape.codegen.plan import ALIGNMENT, plan
 from numtape.ir.kernel import Pointer, Scratch
 from numtape.ir.text import read
 from tests.models import pendulum, recurrent, training_step
+from tests.programs import WAYS, agree
 
 
 def results(text: str) -> list[tuple[str, int]]:
@@ -82,6 +84,89 @@ def test_donations(case):
     more, granted = DONATIONS[case]
     found = results(DONATION.format(more=more))
     assert found[0] == ("donated", 0) if granted else found[0] != ("donated", 0)
+
+
+UPDATE = """
+    %0 = input() {{index=0}} : f32[5,2]
+    %1 = input() {{index=1}} : i64[3]
+    %2 = input() {{index=2}} : f32[3,2]
+    {more}
+"""
+
+UPDATES = {
+    "rows replaced": ("%3 = replace_rows(%0, %1, %2) : f32[5,2]\nreturn %3 <- 0", True),
+    "read before": (
+        "%3 = look_up(%0, %1) : f32[3,2]\n%4 = increase_rows(%0, %1, %3) : f32[5,2]\nreturn %4 <- 0, %3",
+        True,
+    ),
+    "seen under another shape": (
+        "%3 = reshape(%0) {shape=(10,)} : f32[10]\n%4 = reshape(%3) {shape=(5, 2)} : f32[5,2]\n"
+        "%5 = replace_rows(%4, %1, %2) : f32[5,2]\n%6 = reshape(%5) {shape=(5, 2)} : f32[5,2]\nreturn %6 <- 0",
+        True,
+    ),
+    "several times": (
+        "%3 = replace_rows(%0, %1, %2) : f32[5,2]\n%4 = look_up(%3, %1) : f32[3,2]\n"
+        "%5 = increase_rows(%3, %1, %4) : f32[5,2]\n%6 = exp(%5) : f32[5,2]\nreturn %5 <- 0, %6",
+        True,
+    ),
+    "after all elements": (
+        "%3 = exp(%0) : f32[5,2]\n%4 = replace_rows(%3, %1, %2) : f32[5,2]\nreturn %4 <- 0", True
+    ),
+    "all elements read before": (
+        "%3 = exp(%0) : f32[5,2]\n%4 = replace_rows(%0, %1, %2) : f32[5,2]\nreturn %4 <- 0, %3", True
+    ),
+    "the old value read later": (
+        "%3 = replace_rows(%0, %1, %2) : f32[5,2]\n%4 = look_up(%3, %1) : f32[3,2]\n"
+        "%5 = sum(%4) {axes=(0,)} : f32[1,2]\n%6 = multiply(%0, %5) : f32[5,2]\nreturn %3 <- 0, %6",
+        False,
+    ),
+    "what is between read later": (
+        "%3 = replace_rows(%0, %1, %2) : f32[5,2]\n%4 = increase_rows(%3, %1, %2) : f32[5,2]\n"
+        "%5 = look_up(%4, %1) : f32[3,2]\n%6 = sum(%5) {axes=(0,)} : f32[1,2]\n%7 = multiply(%3, %6) : f32[5,2]\n"
+        "return %4 <- 0, %7",
+        False,
+    ),
+    "what is between goes out": (
+        "%3 = replace_rows(%0, %1, %2) : f32[5,2]\n%4 = increase_rows(%3, %1, %2) : f32[5,2]\nreturn %4 <- 0, %3",
+        False,
+    ),
+    "the old value goes out": ("%3 = replace_rows(%0, %1, %2) : f32[5,2]\nreturn %3 <- 0, %0", False),
+    "by its own rows": (
+        "%3 = slice(%0) {begin=(0, 0), size=(3, 2), step=(1, 1)} : f32[3,2]\n"
+        "%4 = replace_rows(%0, %1, %3) : f32[5,2]\nreturn %4 <- 0",
+        True,
+    ),
+    "another value": (
+        "%3 = input() {index=3} : f32[5,2]\n%4 = replace_rows(%3, %1, %2) : f32[5,2]\nreturn %4 <- 0", False
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UPDATES)
+def test_updates(case):
+    more, granted = UPDATES[case]
+    program = read(UPDATE.format(more=more))
+    made = plan(program)
+    assert (made.results[0] == ("donated", 0)) is granted
+    copies = [step for step in made.steps if step.kernel.name.startswith("copy") and 10 in step.arguments]
+    assert not (granted and copies)
+    table, rows = np.arange(10, dtype=np.float32).reshape(5, 2) / 8, np.ones((3, 2), np.float32)
+    arrays = [table, np.array([4, 1, 4]), rows, -table][: len(program.inputs)]
+    expected = WAYS["reference"](program, arrays)
+    for way in ("plain", "native"):
+        agree(WAYS[way](program, arrays), expected, way)
+
+
+def test_an_update_by_the_value_that_it_changes():
+    program = read("""
+        %0 = input() {index=0} : f32[3,2]
+        %1 = input() {index=1} : i64[3]
+        %2 = replace_rows(%0, %1, %0) : f32[3,2]
+        return %2 <- 0
+    """)
+    assert plan(program).results == (("new", 2),)
+    arrays = [np.arange(6, dtype=np.float32).reshape(3, 2), np.array([1, 2, 0])]
+    agree(WAYS["native"](program, arrays), WAYS["reference"](program, arrays), "native")
 
 
 def test_a_donated_input_that_all_read():

@@ -633,3 +633,15 @@ def test_a_long_step_is_one_program() -> None:
     after = nt.cache.stats()
     assert after.programs == before.programs
     assert after.memory_hits - before.memory_hits == 5
+
+
+@pytest.mark.parametrize("make", [nt.constant, nt.Variable])
+def test_numpys_functions_take_tensors_and_give_arrays(make) -> None:
+    x = make([3.0, 5.0])
+    array = np.float32([3, 5])
+    for function in (np.sum, np.max, np.sin, lambda x: np.add(x, x), lambda x: np.concatenate([x, array])):
+        found, right = function(x), function(array)
+        assert type(found) is type(right)
+        np.testing.assert_array_equal(found, right)
+    for mixed in (array * x, np.float32(2) * x, array < x, x - array):
+        assert isinstance(mixed, nt.Tensor)

@@ -1,0 +1,8 @@
+"""What outlasts a run: checkpoints of Variables, optimizers and random numbers."""
+
+from numtape.train.checkpoint import Checkpoint
+from numtape.train.files import latest_checkpoint
+from numtape.train.manager import CheckpointManager
+from numtape.train.random_state import RandomState
+
+__all__ = ["Checkpoint", "CheckpointManager", "RandomState", "latest_checkpoint"]

@@ -1,0 +1,178 @@
+"""The documentation keeps up with the package: all that is public is in the reference, and tables tell what there is.
+
+The site itself is built by `make docs`, which checks every link.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import numtape as nt
+from numtape.__main__ import main
+from numtape.dtypes import float32, float64
+from numtape.ir.op import REGISTRY, Gradient, Kind, Op
+from numtape.ops import listing
+from numtape.ops.core import PUBLIC
+from tests.programs import attributes, gradient_of, operands, program_of
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [path for path in sorted(DOCS.rglob("*.md")) if "_build" not in path.parts]
+NAME = re.compile(r"`(nt(?:\.\w+)+)(?:\([^`]*\))?`")
+
+
+def load(path: Path) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+reference = load(DOCS / "reference.py")
+NAMES = reference.public_names()
+
+
+# ---- the reference -----------------------------------------------------------------------------------------------
+
+
+def test_every_public_name_has_an_entry():
+    text = "\n".join(reference.pages().values())
+    entries = set(re.findall(r"^\.\. py:(?:function|class|data|module):: ([\w.]+)", text, re.MULTILINE))
+    assert {f"nt.{name}" for name in PUBLIC} <= entries
+    for name in dir(nt):
+        found = getattr(nt, name)
+        if not name.startswith("_") and not isinstance(found, ModuleType):
+            assert f"nt.{name}" in entries
+
+
+def test_internal_modules_are_not_in_the_reference():
+    assert not {"nt.tape", "nt.ir", "nt.passes", "nt.codegen", "nt.dtypes"} & set(NAMES)
+    assert {"nt.math", "nt.keras", "nt.keras.optimizers", "nt.nest", "nt.cache"} <= set(NAMES)
+
+
+def test_every_public_function_is_documented():
+    without = [
+        name
+        for name, found in NAMES.items()
+        if (inspect.isclass(found) or inspect.isfunction(found)) and name.count(".") == 1 and not inspect.getdoc(found)
+    ]
+    assert not without
+
+
+def test_signatures_are_as_one_writes_them():
+    assert reference.signature(nt.random.normal).endswith("dtype=nt.float32, seed=None, name=None)")
+    assert "unconnected_gradients=nt.UnconnectedGradients.NONE" in reference.signature(nt.GradientTape.gradient)
+
+
+def test_what_would_be_markup_is_escaped():
+    def function():
+        r"""|x| for *args, and `a|b` as it is, x_ too.
+
+        >>> 2 * 3 | 1
+        7
+        """
+
+    assert reference.documentation(function) == [
+        r"\|x\| for \*args, and `a|b` as it is, x\_ too.", "", ">>> 2 * 3 | 1", "7",
+    ]  # fmt: skip
+
+
+# ---- the pages ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_names_and_links_of_a_page_exist(page):
+    text = page.read_text(encoding="utf-8")
+    assert {name for name in NAME.findall(text) if name not in NAMES} == set()
+    generated = {f"reference/{name}" for name in reference.pages()}
+    for target in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text):
+        inside = (page.parent / target).resolve()
+        assert inside.exists() or inside.relative_to(DOCS).as_posix() in generated, target
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = set(re.findall(r"^[\w/]+$", (DOCS / "index.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES} - {"index"} == {
+        name for name in listed if not name.startswith("reference/")
+    }
+
+
+# ---- the list of ops ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", nt.list_ops(), ids=lambda row: row.name)
+def test_listed_gradients_are_what_differentiating_gives(row):
+    op = REGISTRY[row.name]
+    found = {"none"}
+    for example in op.examples:
+        for dtype in (float32, float64):
+            try:
+                program = program_of(op, operands(op, example, dtype), attributes(op, example))
+                found |= {"yes"} if gradient_of(program).outputs else set()
+            except TypeError:
+                continue
+            except LookupError:
+                found.add("missing")
+    assert row.gradient == next(word for word in ("missing", "yes", "none") if word in found)
+    assert row.kind == op.kind.value
+
+
+def test_all_ops_are_listed_under_all_their_names():
+    rows = nt.list_ops()
+    assert {row.name for row in rows} == set(REGISTRY)
+    published = {f"nt.{name}" for name, function in PUBLIC.items() if hasattr(function, "op")}
+    assert {name for row in rows for name in row.public} == published
+    assert [row for row in rows if row.gradient != "yes"] == nt.list_ops(without_gradient=True)
+
+
+def test_a_missing_rule_shows_in_what_is_made_of_it():
+    tanh = REGISTRY["tanh"]
+    missing = replace(tanh, gradient=Gradient.MISSING)
+    assert listing.gradient_of(missing) == "missing"
+
+    def expand(values, attributes):
+        return values[0] * 2, values[0].builder.emit(missing, [values[0] + 1])
+
+    composite = Op("twice", Kind.COMPOSITE, ("x",), expand=expand, examples=tanh.examples, groups=("T",))
+    assert listing.gradient_of(composite) == "missing"
+
+
+def test_the_command_prints_the_list(capsys):
+    assert main(["ops", "--without-gradient"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["op", "public", "names", "kind", "gradient"]
+    assert len(lines) == 1 + len(nt.list_ops(without_gradient=True))
+    assert next(line for line in lines if line.startswith("less_equal")).split() == [
+        "less_equal", "nt.less_equal,", "nt.math.less_equal", "map", "none",
+    ]  # fmt: skip
+
+
+# ---- TensorFlow's names ------------------------------------------------------------------------------------------
+
+
+def test_tensorflows_names_are_told_apart():
+    names = reference.tensorflow_names()
+    assert len(names) > 900
+    lacking = {name: reference.lacking(name, parameters) for name, parameters in names.items()}
+    assert lacking["tanh"] == lacking["GradientTape.gradient"] == lacking["newaxis"] == lacking["float32"] == []
+    assert lacking["string"] is None
+    for name, without in lacking.items():
+        if without is not None:
+            assert f"nt.{name}" in NAMES, f"nt.{name} is there, but not public"
+
+
+def test_parameters_that_are_not_taken_are_found(monkeypatch):
+    monkeypatch.setattr(nt, "tanh", lambda x: x)
+    assert reference.lacking("tanh", ("x", "name")) == []
+    assert reference.lacking("tanh", ("x", "axis", "name")) == ["axis"]
+    assert "use_ema" in reference.lacking("keras.optimizers.Adam", ("learning_rate", "clipnorm", "use_ema"))
+    assert reference.lacking("keras.optimizers.Adam", ("learning_rate", "clipnorm")) == []
