@@ -10,6 +10,7 @@ from numtape import autodiff, cache, errors, keras, nest, testing, train
 from numtape._public import namespaces as _namespaces
 from numtape.dtypes import (
     DType,
+    TensorShape,
     as_dtype,
     bool_,
     float32,
@@ -23,6 +24,7 @@ from numtape.dtypes import (
     uint32,
     uint64,
 )
+from numtape.functions import ConcreteFunction, Function, function
 from numtape.module import Module
 from numtape.ops.listing import OpRow, list_ops
 from numtape.tape import (
@@ -34,17 +36,26 @@ from numtape.tape import (
     TensorSpec,
     UnconnectedGradients,
     Variable,
+    cond,
     constant,
     convert_to_tensor,
     custom_gradient,
     explain_gradient,
+    foldl,
+    foldr,
     init_scope,
+    is_tensor,
+    map_fn,
     name_scope,
     no_gradient,
     primitive,
+    scan,
+    vectorized_map,
+    while_loop,
 )
 
 bool = bool_
+initializers, optimizers = keras.initializers, keras.optimizers
 newaxis = None
 _LATER = {"data", "queue", "train"}  # modules that are imported when somebody asks for them
 globals().update(_namespaces(__name__))

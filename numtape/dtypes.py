@@ -6,6 +6,7 @@ object, so that they hash and compare at the speed of an identity test. Nothing 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,11 @@ class DType:
     def as_numpy_dtype(self) -> type[np.generic]:
         """The NumPy scalar type, as TensorFlow names it."""
         return self.dtype.type
+
+    @property
+    def size(self) -> int:
+        """Bytes of an element."""
+        return self.itemsize
 
     @property
     def min(self) -> Any:
@@ -104,14 +110,71 @@ def as_dtype(value: Any) -> DType:
         raise TypeError(f"{value!r} is not an element type of tensors; choose one of {names}") from None
 
 
+class TensorShape(tuple[int, ...]):
+    """The shape of a tensor or Variable: a tuple of its lengths, with the methods that TensorFlow's shapes have.
+
+    Equals lists of the same lengths as well, and joins them.
+
+    >>> import numtape as nt
+    >>> x = nt.zeros([2, 3])
+    >>> x.shape, x.shape.as_list(), x.shape.rank, x.shape.num_elements()
+    ((2, 3), [2, 3], 2, 6)
+    >>> x.shape == [2, 3], x.shape[1:] + [4]
+    (True, (3, 4))
+    """
+
+    __slots__ = ()
+    __hash__ = tuple.__hash__
+
+    @property
+    def rank(self) -> int:
+        """How many axes there are."""
+        return len(self)
+
+    @property
+    def ndims(self) -> int:
+        """The same."""
+        return len(self)
+
+    def as_list(self) -> list[int]:
+        """The lengths as a list."""
+        return list(self)
+
+    def num_elements(self) -> int:
+        """The product of the lengths."""
+        return math.prod(self)
+
+    def is_fully_defined(self) -> bool:
+        """True: no length is ever unknown."""
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return tuple.__eq__(self, tuple(other) if isinstance(other, list) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return tuple.__ne__(self, tuple(other) if isinstance(other, list) else other)
+
+    def __getitem__(self, key: Any) -> Any:
+        found = tuple.__getitem__(self, key)
+        return TensorShape(found) if isinstance(key, slice) else found
+
+    def __add__(self, other: Any) -> TensorShape:
+        return TensorShape((*self, *other))
+
+    def __radd__(self, other: Any) -> TensorShape:
+        return TensorShape((*other, *self))
+
+
 class TensorType:
     """Element type and shape of a tensor; make one with `tensor_type`."""
 
-    __slots__ = ("dtype", "nbytes", "rank", "shape", "size")
+    __slots__ = ("dtype", "nbytes", "rank", "shape", "size", "tensor_shape")
 
     def __init__(self, dtype: DType, shape: Shape) -> None:
         self.dtype = dtype
         self.shape = shape
+        self.tensor_shape = TensorShape(shape)
+        """The shape for users; a plain tuple is faster."""
         self.rank = len(shape)
         size = 1
         for extent in shape:
@@ -129,6 +192,7 @@ def tensor_type(dtype: DType, shape: Shape) -> TensorType:
     """The one `TensorType` of this dtype and shape."""
     found = dtype.types.get(shape)
     if found is None:
+        shape = tuple(shape)
         found = dtype.types.setdefault(shape, TensorType(dtype, shape))
     return found
 

@@ -23,7 +23,7 @@ LAYERS = [
     ["tape"],
     ["data"],
     ["queue"],
-    ["module", "autodiff", "testing"],
+    ["module", "autodiff", "testing", "functions"],
     ["keras"],
     ["train"],
     ["_public"],

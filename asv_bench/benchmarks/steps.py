@@ -17,7 +17,7 @@ import numpy as np
 import numtape as nt
 
 from .classifier import Classifier, Network, layers, sign
-from .derivatives import Derivative, gradient, hessian_forward, hessian_reverse, jacobian, jvp
+from .derivatives import derivative
 
 TABLES = (10_000, 100_000, 1_000_000)
 
@@ -82,25 +82,24 @@ def gather(kind: str, rows: int) -> Step:
     return step
 
 
-small = partial(Classifier, 64, 32, 10, batch=32)
-large = partial(Classifier, 784, 256, 128, 10, batch=128)
+digits = partial(Classifier, 64, 32, 10, batch=32)
 
 LIGHT: dict[str, Callable[[], Step]] = {
     "square": square,
-    "digits": small,
-    "layers": partial(small, network=layers),
-    "custom_gradient": partial(small, network=partial(Network, activation=sign)),
+    "digits": digits,
+    "layers": partial(digits, network=layers),
+    "custom_gradient": partial(digits, network=partial(Network, activation=sign)),
     **{f"gather_{kind.lower()}_{rows}": partial(gather, kind, rows) for kind in ("SGD", "Adam") for rows in TABLES},
 }
 """Steps of which a loop does thousands in a second."""
 
 HEAVY: dict[str, Callable[[], Step]] = {
-    "mlp": large,
-    "gradient": partial(Derivative, gradient, large),
-    "hessian_forward": partial(Derivative, hessian_forward, large),
-    "hessian_reverse": partial(Derivative, hessian_reverse, large),
-    "jvp": partial(Derivative, jvp, large),
-    "jacobian": partial(Derivative, jacobian, small),
+    "mlp": partial(Classifier, 784, 256, 128, 10, batch=128),
+    **{
+        name: partial(derivative, name, 784, 256, 128, 10, batch=128)
+        for name in ("gradient", "hessian_forward", "hessian_reverse", "jvp")
+    },
+    "jacobian": partial(derivative, "jacobian", 64, 32, 10, batch=32),
     "black_scholes": partial(black_scholes, 100_000),
 }
 

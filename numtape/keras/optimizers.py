@@ -14,6 +14,7 @@ import operator
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.operands import as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import Tensor
-from numtape.tape.trace import assign
+from numtape.tape.trace import STATE, assign, unseen
 from numtape.tape.variable import PackedVariable, Variable
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
@@ -156,7 +157,9 @@ class Optimizer:
                 by_rows = tuple([k for k, member in enumerate(group.members) if member in rows])
                 indices = [rows[group.members[k]] for k in by_rows]
             attributes = (len(given), 1 + len(numbers), by_rows, *group.places, *options)
-            assign(group.variables, self._op, [*given, own, *numbers], indices, attributes, pack=self._pack)
+            live = None if STATE.trace.recorder is None else partial(self._live, type(rate) is float, len(numbers))
+            operands = [*given, own, *numbers]
+            assign(group.variables, self._op, operands, indices, attributes, pack=self._pack, live=live)
         return self.iterations
 
     def minimize(self, loss: Any, var_list: Sequence[Variable], tape: Any = None) -> Variable:
@@ -243,13 +246,19 @@ class Optimizer:
     def _rate(self) -> Any:
         rate = self._learning_rate
         if callable(rate):
-            rate = rate(self.iterations)
+            with unseen():  # a replay asks again
+                rate = rate(self.iterations)
         if type(rate) is float:
             if not 0.0 <= rate < math.inf:
                 check(self.name, "learning_rate", rate)
         else:
             rate = check(self.name, "learning_rate", rate)
         return rate
+
+    def _live(self, with_rate: bool, count: int) -> list[Any]:
+        """The Python numbers that a step takes, as they are now, for the replay of a function."""
+        numbers = [*self._numbers(), *([] if self.weight_decay is None else [self.weight_decay]), self._limit]
+        return [*([self._rate()] if with_rate else []), *numbers[:count]]
 
     def _grouped(self, variables: Sequence[Variable]) -> list[_Group]:
         """What is assigned at once: Variables of one dtype, each once. The last group also counts the step."""

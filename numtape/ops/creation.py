@@ -286,7 +286,7 @@ def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: int
 # ---- unit matrices ----------------------------------------------------------------------------------------------
 
 
-@public(IOTA, "eye")
+@public(IOTA, "eye", "linalg.eye")
 def eye(
     num_rows: Any, num_columns: Any = None, batch_shape: Any = None, dtype: Any = float32, name: str | None = None
 ) -> Any:

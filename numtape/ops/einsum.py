@@ -167,7 +167,7 @@ EINSUM = register(
 )
 
 
-@public(EINSUM, "einsum")
+@public(EINSUM, "einsum", "linalg.einsum")
 def einsum(equation: str, *inputs: Any, name: str | None = None) -> Any:
     """Products of tensors summed over axes, as an equation says: "ij,jk->ik" is a matrix product.
 

@@ -84,10 +84,10 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
     array([[0],
            [2]])
     """
-    if x is None and y is None:
+    if x is None and y is None and type(condition) is not Value:
         return apply(REGISTRY["identity"], (np.argwhere(np.asarray(condition)),))
     if x is None or y is None:
-        raise ValueError("where: give both x and y, or neither")
+        raise ValueError("where: give both x and y, or neither (and both where elements are not known yet)")
     return apply(select.op, (condition, x, y))
 
 
@@ -140,8 +140,8 @@ squared_difference: Any = _operation(
 )  # fmt: skip
 reciprocal: Any = _operation(
     "reciprocal", "T(1) / x", "One divided by each element.",
-    np.reciprocal, lambda g, out: multiply_no_nan(-out * out, g), ((0.5, 3),), ("[2.0, 4.0]", "[0.5 , 0.25], dtype=float32"),
-    kind="float", public=("math.reciprocal",),
+    np.reciprocal, lambda g, out: multiply_no_nan(-out * out, g), ((0.5, 3),),
+    ("[2.0, 4.0]", "[0.5 , 0.25], dtype=float32"), kind="float", public=("math.reciprocal",),
 )  # fmt: skip
 maximum: Any = _operation(
     "maximum", "maximum(x, y)", "The greater of two, element by element; of equal ones, `x` gets the gradient.",

@@ -120,7 +120,7 @@ _ADJUSTED = [
     Example(((2, 3, 3), ()), {}, ((0.1, 0.9), (0.4, 1.6)), (float64,)),
     Example(((2, 2, 3, 3), ()), {}, ((0, 256), (0.4, 1.6)), (uint8, float32)),
 ]
-"""What is computed in floats is tried with floats and with integers that many bits are not lost of."""
+"""Floats, and bytes, which float32 holds: of larger integers what is lost depends on the order of sums."""
 
 
 @composite(

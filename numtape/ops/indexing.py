@@ -67,8 +67,8 @@ def _index(item: Any) -> Any:
     dtype = getattr(item, "dtype", None)
     if isinstance(item, bool | np.bool_) or dtype == np.bool_:
         raise TypeError(
-            "x[...]: a boolean mask is a whole key, x[mask], and a tensor or an array with an axis; among other indices "
-            "write nt.boolean_mask(x, mask, axis)"
+            "x[...]: a boolean mask is a whole key, x[mask], and has an axis at least; among other indices write "
+            "nt.boolean_mask(x, mask, axis)"
         )
     if isinstance(item, np.ndarray | np.generic):
         if item.dtype.kind not in "iu":

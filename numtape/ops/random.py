@@ -63,7 +63,16 @@ class Streams:
         with self.lock:
             stream, call = self.place(seed)
             self.calls[seed] = stream, call + 1
+        if DRAWS.heard is not None:
+            DRAWS.heard.append((seed, (stream, call)))
         return stream, call
+
+    def put_back(self, draws: Sequence[tuple[int | None, tuple[int, int]]]) -> None:
+        """Undo draws, but for those behind which somebody else drew."""
+        with self.lock:
+            for seed, (stream, call) in reversed(draws):
+                if self.calls.get(seed) == (stream, call + 1):
+                    self.calls[seed] = stream, call
 
     def place(self, seed: int | None) -> tuple[int, int]:
         """What `draw` would give; by whoever holds the lock."""
@@ -82,7 +91,14 @@ class Streams:
         return bits | _TOP
 
 
+class _Draws(threading.local):
+    """Where a thread notes what it draws: a list of (seed, (stream, call)), or None."""
+
+    heard: list[tuple[int | None, tuple[int, int]]] | None = None
+
+
 STREAMS = Streams()
+DRAWS = _Draws()
 
 
 def draw(op: Op, seed: Any, operands: Sequence[Any] = (), attributes: tuple[Any, ...] = ()) -> Any:

@@ -258,7 +258,7 @@ TOP_K = register(Op(
 ))  # fmt: skip
 
 
-@public(TOP_K, "math.top_k")
+@public(TOP_K, "math.top_k", "nn.top_k")
 def top_k(input: Any, k: int = 1, sorted: bool = True, index_type: Any = int32, name: str | None = None) -> TopK:
     """The `k` greatest elements along the last axis, the greatest first, and their indices: a named pair.
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from numtape.ops.contraction import matmul
 from numtape.ops.elementwise import install_operators
-from numtape.tape.convert import constant, convert_to_tensor
+from numtape.tape.control_flow import cond, foldl, foldr, map_fn, scan, vectorized_map, while_loop
+from numtape.tape.convert import constant, convert_to_tensor, is_tensor
 from numtape.tape.custom_gradient import custom_gradient
 from numtape.tape.explain import Explanation, explain_gradient
 from numtape.tape.gradient_tape import GradientTape, UnconnectedGradients
@@ -34,12 +35,20 @@ __all__ = [
     "TensorSpec",
     "UnconnectedGradients",
     "Variable",
+    "cond",
     "constant",
     "convert_to_tensor",
     "custom_gradient",
     "explain_gradient",
+    "foldl",
+    "foldr",
     "init_scope",
+    "is_tensor",
+    "map_fn",
     "name_scope",
     "no_gradient",
     "primitive",
+    "scan",
+    "vectorized_map",
+    "while_loop",
 ]

@@ -63,3 +63,13 @@ def convert_to_tensor(value: Any, dtype: Any = None, dtype_hint: Any = None, nam
         with suppress(TypeError, OverflowError):
             return as_tensor(value, as_dtype(dtype_hint))
     return as_tensor(value, kind)
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether this is a tensor, a Variable or indexed slices, and not what would become a tensor.
+
+    >>> import numtape as nt
+    >>> nt.is_tensor(nt.Variable(1.0)), nt.is_tensor(1.0)
+    (True, False)
+    """
+    return isinstance(x, Tensor | Variable) or type(x) in STAND_INS

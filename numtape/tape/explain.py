@@ -276,16 +276,17 @@ class _Search:
                     "left to Python",
                     "A value that depends on the source was looked at here, as a number or an array; what NumPy or "
                     "Python computes from it comes back as a constant. Use nt's ops all the way.",
-                    _line(code, lasti),
+                    line_of(code, lasti),
                 )
         return _broken("no path", "The target does not depend on the source.", self._place(self.goal or 0))
 
     def _place(self, index: int) -> _Place:
         """Where in the user's code instruction `index` was recorded, if a tape saw it."""
         end = self.nodes[index].length
-        return next((_line(code, lasti) for length, code, lasti in self.record.sites if length == end), (None, None))
+        return next((line_of(code, lasti) for length, code, lasti in self.record.sites if length == end), (None, None))
 
 
-def _line(code: CodeType, lasti: int) -> tuple[str, int]:
+def line_of(code: CodeType, lasti: int) -> tuple[str, int]:
+    """The file and line of a place in code."""
     lines = list(code.co_positions())
     return code.co_filename, lines[lasti // 2][0] or code.co_firstlineno

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from numtape.backends.buffer import Buffer
 from numtape.dtypes import TensorType
@@ -68,9 +68,29 @@ class Pack:
             return self.slots
         if self.trace is not None:
             self.wait()
+        if trace.recorder is not None:
+            trace.recorder.note_pack(self)
         trace.inputs += self.buffers
         trace.next_slot += len(self.buffers)
         return self.types
+
+    def take_over(self, trace: Trace, slots: tuple[int, ...]) -> None:
+        """From here on the values are these slots of a trace."""
+        if self.trace is not trace:
+            self.trace = trace
+            self.buffers = []
+            trace.packs += [self]
+        self.slots = slots
+
+    def state(self) -> tuple[Any, ...]:
+        """What the values are, for `restore`."""
+        return self.trace, self.slots, self.buffers
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Make the values again what they were."""
+        self.trace, self.slots, self.buffers = state
+        if self.trace is not None and all(pack is not self for pack in self.trace.packs):
+            self.trace.packs += [self]
 
     def settle(self, found: Sequence[Buffer], at: int) -> int:
         """Take the results that begin at `at`; returns where they end."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from numtape.backends.buffer import Buffer, allocate
-from numtape.dtypes import DType, Shape, TensorType, as_dtype, float32, int32, int64, type_of
+from numtape.dtypes import DType, TensorShape, TensorType, as_dtype, float32, int32, int64, type_of
 
 if TYPE_CHECKING:
     from numtape.tape.trace import Trace
@@ -30,8 +30,12 @@ class Typed:
     __array_priority__ = 100  # an array on the left hands over to our operator; NumPy's functions give arrays
 
     @property
-    def shape(self) -> Shape:
-        return self._type.shape
+    def shape(self) -> TensorShape:
+        return self._type.tensor_shape
+
+    def get_shape(self) -> TensorShape:
+        """The shape."""
+        return self._type.tensor_shape
 
     @property
     def dtype(self) -> DType:
@@ -89,7 +93,7 @@ class Tensor(Typed):
     def numpy(self) -> npt.NDArray[Any]:
         """The elements as a new NumPy array; of a tensor of rank 0 a NumPy scalar."""
         array = buffer_of(self).array
-        on_look[0](self)
+        on_look[0](self, elements)
         return array.reshape(self._type.shape).copy() if self._type.shape else array[0]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
@@ -108,11 +112,11 @@ class Tensor(Typed):
         """The single element as a Python number; ValueError if there are more or none."""
         if self._type.size != 1:
             raise ValueError(f"a tensor of shape {self.shape} is not a single number; index or reduce it first")
-        on_look[0](self)
+        on_look[0](self, elements)
         return buffer_of(self).array.item()
 
     def __float__(self) -> float:
-        on_look[0](self)
+        on_look[0](self, elements)
         data = self._data or buffer_of(self)
         return float(data.array.item() if self._type.size == 1 else self.item())
 
@@ -129,13 +133,13 @@ class Tensor(Typed):
             raise ValueError(
                 f"the truth of a tensor of shape {self.shape} is ambiguous; use nt.reduce_any or nt.reduce_all"
             )
-        on_look[0](self)
+        on_look[0](self, truth)
         return bool(buffer_of(self).array.item())
 
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("a tensor of shape () has no length")
-        return self.shape[0]
+        return self._type.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.shape:
@@ -174,12 +178,19 @@ class Tensor(Typed):
         return f"<nt.Tensor: shape={self.shape}, dtype={self.dtype.name}, numpy={array_text(self.numpy())}>"
 
 
-def _ignore(tensor: Tensor) -> None:
-    pass
+def elements(array: npt.NDArray[Any]) -> bytes:
+    """What Python sees of a tensor, bit for bit."""
+    return array.tobytes()
 
 
-on_look: list[Callable[[Tensor], None]] = [_ignore]
-"""What is told that Python looks at a tensor's elements; the layer above puts its own there."""
+def truth(array: npt.NDArray[Any]) -> bool:
+    """What Python sees of a tensor in a condition."""
+    return bool(array.item())
+
+
+View = Callable[[npt.NDArray[Any]], Any]
+on_look: list[Callable[[Tensor, View], None]] = [lambda tensor, view: None]
+"""What is told that Python looks at a tensor's elements, and as what; the layer above puts its own there."""
 
 
 class Reference:

@@ -19,6 +19,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from operator import attrgetter
 from sys import _getframe, getrefcount
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from numtape.ops.movement import same, stop
 from numtape.tape.lower import Lowered, lower
 from numtape.tape.operands import VARIABLES, Foreign, Word, convert, is_foreign, number_class, operand_values
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import Tensor, buffer_of, on_look
+from numtape.tape.tensor import Tensor, View, buffer_of, on_look
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -123,7 +124,8 @@ class Trace:
 
     __slots__ = (
         "__weakref__", "admitted", "assigned", "builder", "builder_node", "exits", "holders", "input_bytes", "inputs",
-        "kept", "known", "live", "lock", "next_slot", "node", "owner", "packs", "scalars", "sites", "tape_end",
+        "kept", "known", "live", "lock", "next_slot", "node", "owner", "packs", "recorder", "scalars", "sites",
+        "tape_end",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -131,6 +133,8 @@ class Trace:
         self.lock = threading.RLock()
         self.holders = 0
         """How many tapes need the record."""
+        self.recorder: Any = None
+        """What is told of everything that a replay would have to do again, while a function is recorded."""
         self.builder: Builder | None = None
         self.builder_node: Node | None = None
         self.begin()
@@ -213,6 +217,8 @@ class Trace:
         else:
             x = convert(op, operands, operand)
         if type(x) is Tensor:
+            if self.recorder is not None:
+                self.recorder.note_array(x, operand)
             return self.admit(x)
         self.scalars.append(x)
         self.next_slot += 1
@@ -565,12 +571,13 @@ def assign(
     attributes: tuple[Any, ...] = (),
     takes_old: bool = True,
     pack: Pack | None = None,
+    live: Callable[[], Sequence[Any]] | None = None,
 ) -> None:
     """Assign an op's results to Variables: all of them, or none if anything is wrong.
 
     The op's operands are `before`, then the old values if it takes them, then `after`, then what is in the pack; its
     results are the Variables' new values, then the pack's. New values have no history; each may take over its
-    predecessor's memory.
+    predecessor's memory. `live` gives the Python numbers among the operands anew, for a replay.
     """
     state = STATE
     trace = state.trace
@@ -608,6 +615,8 @@ def assign(
     except BaseException:
         trace.retract()
         raise
+    if trace.recorder is not None:
+        trace.recorder.note_assign(variables, pack, live)
     # An interrupt shows up behind a call: there is none before all is assigned.
     trace.node = child
     trace.next_slot = child.length
@@ -616,19 +625,15 @@ def assign(
         trace.sites.append((child.length, frame.f_code, frame.f_lasti))
     trace.assigned += news
     if pack is not None:
-        if pack.trace is not trace:
-            pack.trace = trace
-            pack.buffers = []
-            trace.packs += [pack]
-        pack.slots = child.extra
+        pack.take_over(trace, child.extra)
     deque(assignments, 0)
 
 
 _VALUE = itertools.repeat("_value")
 
 
-def _note_look(tensor: Tensor) -> None:
-    """Remember that elements left a tape, for whoever asks why a gradient is None."""
+def _note_look(tensor: Tensor, view: View) -> None:
+    """Remember that elements left a tape, for whoever asks why a gradient is None, and for recordings of functions."""
     state = STATE
     if state.tapes:
         trace = state.trace
@@ -638,6 +643,22 @@ def _note_look(tensor: Tensor) -> None:
             while frame.f_back is not None and (OWN[frame.f_code.co_filename] or _is_numpy(frame)):
                 frame = frame.f_back
             trace.exits.append((slot, trace.node.length, frame.f_code, frame.f_lasti))
+            if trace.recorder is not None:
+                trace.recorder.look(tensor, view, frame.f_code, frame.f_lasti)
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """What is looked at within does not decide how a recorded function goes on."""
+    recorder = STATE.trace.recorder
+    if recorder is None:
+        yield
+        return
+    recorder.quiet, outer = True, recorder.quiet
+    try:
+        yield
+    finally:
+        recorder.quiet = outer
 
 
 def _is_numpy(frame: FrameType) -> bool:

@@ -19,7 +19,7 @@ from numtape.tape.operands import VARIABLES, as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.scope import SCOPE
 from numtape.tape.tensor import Tensor, Typed, array_text, from_numpy, holds_tensors, to_array
-from numtape.tape.trace import assign
+from numtape.tape.trace import STATE, assign
 
 _order = itertools.count()
 _NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -65,6 +65,8 @@ class Variable(Typed):
         self._name = SCOPE.prefix + (name or "Variable")
         self._trainable = True if trainable is None else bool(trainable)
         self._order = next(_order)
+        if STATE.trace.recorder is not None:
+            STATE.trace.recorder.note_created(self)
 
     def __init_subclass__(cls) -> None:
         VARIABLES.add(cls)
@@ -89,26 +91,30 @@ class Variable(Typed):
 
     def numpy(self) -> npt.NDArray[Any]:
         """The value now, as a new NumPy array, or a NumPy scalar if the shape is ()."""
-        return self._value.numpy()
+        return self._seen().numpy()
+
+    def _seen(self) -> Tensor:
+        """The value, for Python to look at; while a function is recorded, as a read that a replay does again."""
+        return self._value if STATE.trace.recorder is None else self.value()
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return self._value.__array__(dtype, copy)
+        return self._seen().__array__(dtype, copy)
 
     def item(self) -> Any:
         """The single element as a Python number."""
-        return self._value.item()
+        return self._seen().item()
 
     def __float__(self) -> float:
-        return float(self._value)
+        return float(self._seen())
 
     def __int__(self) -> int:
-        return int(self._value)
+        return int(self._seen())
 
     def __index__(self) -> int:
-        return self._value.__index__()
+        return self._seen().__index__()
 
     def __bool__(self) -> bool:
-        return bool(self._value)
+        return bool(self._seen())
 
     def __len__(self) -> int:
         return len(self._value)
@@ -136,7 +142,12 @@ class Variable(Typed):
         else:
             fresh = from_numpy(to_array(value, self.dtype))
             self._check(fresh._type)
-            self._value = fresh
+            recorder = STATE.trace.recorder
+            if recorder is None:
+                self._value = fresh
+            else:  # a replay has to assign it again
+                recorder.note_array(fresh, value)
+                assign([self], _IDENTITY, [fresh], takes_old=False)
         return self
 
     def assign_add(

@@ -407,7 +407,7 @@ F32, F64, I32, B = (np.ones(2, t) for t in ("f4", "f8", "i4", "?"))
         (exp, (I32,), TypeError, r"exp: needs floating elements.*nt.cast\(x, nt.float32\)"),
         (where, (F32, F32, F32), TypeError, "where: needs boolean elements"),
         (where, (B, F32, F64), TypeError, "where: operands have different dtypes"),
-        (where, (B,), ValueError, r"np.where\(condition.numpy\(\)\)"),
+        (where, (B,), ValueError, "where: give both x and y"),
         (clip_by_value, (F32, np.ones((3, 2), "f4"), F32), ValueError, r"clip_by_value: the bounds .*\(2,\) of t"),
         (lambda x: cast(x, "complex64"), (F32,), TypeError, "complex64"),
         (lambda x, y: add_n([x, y]), (F32, np.ones(1, "f4")), ValueError, "add_n: shapes differ"),

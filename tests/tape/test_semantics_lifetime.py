@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import numtape as nt
+from numtape.dtypes import parse_type
+from numtape.ir.op import REGISTRY
+from numtape.ir.program import Builder
+from numtape.passes.differentiate import differentiate
 from tests.tape.checks import same
 
 
@@ -281,6 +287,25 @@ def test_P16_temporaries_die_while_recording() -> None:
         y = v * v
     assert dead() is None
     same(t.gradient(y, v), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("f", "keeps"),
+    [
+        (nt.nn.relu, False), (nt.tanh, False), (nt.sigmoid, False), (nt.exp, False), (nt.sqrt, False),
+        (nt.reduce_sum, False), (nt.sin, True), (nt.square, True), (nt.math.log, True),
+    ],
+    ids=lambda f: getattr(f, "__name__", ""),
+)  # fmt: skip
+def test_P17_what_a_rule_does_not_need_is_not_kept(f: Callable[..., Any], keeps: bool) -> None:
+    # A matrix product gives what `f` is applied to, since its own gradient reads its operands alone.
+    builder = Builder()
+    x, w = (builder.input(parse_type("f32[8,8]"), k) for k in range(2))
+    before = builder.emit(REGISTRY["matmul"], (x, w), (False, False))
+    after = f(before)
+    forward = len(builder.instructions)
+    differentiate(builder, [after.index], [[w.index]], [None], [(0, forward)], {w.index: 0})
+    assert (before.index in {k for i in builder.instructions[forward:] for k in i.operands}) is keeps
 
 
 def test_P18_a_used_tape_entered_again() -> None:

@@ -146,3 +146,18 @@ def test_O17_products_with_zeros() -> None:
 
 def test_O19_division_without_nan() -> None:
     same(gradient(nt.math.divide_no_nan, [1.0, 1.0], [0.0, 2.0]), [[0.0, 0.5], [0.0, -0.25]])
+
+
+def test_O18_where_a_quotient_has_no_value() -> None:
+    same(gradient(nt.norm, [0.0, 0.0]), [0.0, 0.0])
+    same(gradient(nt.math.reduce_std, [2.0, 2.0]), [0.0, 0.0])
+    products = gradient(lambda x: nt.math.cumprod(x), [2.0, 0.0, 3.0])
+    same(products, difference(lambda x: np.sum(np.cumprod(x)), np.array([2.0, 0.0, 3.0]))[0], 1e-6, 1e-9)
+
+
+def test_O20_bounds_of_ranges() -> None:
+    v = nt.Variable(1.0)
+    with nt.GradientTape(persistent=True) as t:
+        spaced, counted = nt.linspace(v, 2.0, 3), nt.range(v, 3.0, 1.0)
+    same([spaced, counted], [[1.0, 1.5, 2.0], [1.0, 2.0]])
+    same([t.gradient(y, v) for y in (spaced, counted)], [1.0 + 0.5 + 0.0, None])

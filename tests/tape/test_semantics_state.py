@@ -100,6 +100,15 @@ def test_C07_linear_in_ops_not_in_paths() -> None:
     same(t.gradient(y, x), 2.0**40)
 
 
+def test_C08_depth_is_not_bounded_by_recursion() -> None:
+    x = nt.Variable(np.float64(1.0))
+    with nt.GradientTape() as t:
+        y = x * 1.0
+        for _ in range(1500):
+            y = y * 1.001
+    same(t.gradient(y, x), 1.001**1500, rtol=1e-12)
+
+
 def test_C09_predicates_are_invisible() -> None:
     x = nt.constant(3.0)
     v = nt.Variable(2.0)
@@ -138,6 +147,41 @@ def test_C11_a_tape_in_a_loop() -> None:
         same(t.gradient(y, v), 6.0)
 
 
+UNSELECTED = {
+    # f, its derivative at 4, and the gradient at 0 where f is not selected: the slope is infinite there
+    "sqrt": (nt.sqrt, 0.25, 0.0),
+    "rsqrt": (nt.math.rsqrt, -1 / 16, 0.0),
+    "reciprocal": (nt.math.reciprocal, -1 / 16, 0.0),
+    "log": (nt.math.log, 0.25, np.nan),
+    "division": (lambda x: 1 / x, -1 / 16, np.nan),
+}
+
+
+@pytest.mark.parametrize("name", UNSELECTED)
+def test_C12_where_runs_both_branches(name: str) -> None:
+    f, slope, unselected = UNSELECTED[name]
+    x = nt.Variable([0.0, 4.0])
+    with nt.GradientTape(persistent=True) as t:
+        naive = nt.where(x > 0, f(x), 0.0)
+        guarded = nt.where(x > 0, f(nt.where(x > 0, x, 1.0)), 0.0)
+    same(t.gradient(naive, x), [unselected, slope])
+    same(t.gradient(guarded, x), [0.0, slope])
+
+
+@pytest.mark.parametrize("name", ["sqrt", "rsqrt", "reciprocal"])
+def test_C12_a_gradient_of_zero_stays_linear_in_its_weights(name: str) -> None:
+    f, slope, _ = UNSELECTED[name]
+    x, weights = nt.constant(4.0), nt.constant([0.0, 2.0])
+    with nt.GradientTape() as outer:
+        outer.watch(weights)
+        with nt.GradientTape() as inner:
+            inner.watch(x)
+            y = f(x) * nt.ones(2)
+        g = inner.gradient(y, x, output_gradients=weights)
+    same(g, 2 * slope)
+    same(outer.gradient(g, weights), [slope, slope])
+
+
 def test_C13_rows_of_a_tensor() -> None:
     x = nt.constant([[1.0, 2.0], [3.0, 4.0]])
     with nt.GradientTape() as t:
@@ -150,7 +194,19 @@ def test_C13_rows_of_a_tensor() -> None:
 # ---- V -------------------------------------------------------------------------------------------------------------
 
 
-def test_V02_replaced_by_a_tensor() -> None:
+def test_V01_only_the_current_state_counts() -> None:
+    straight, detour = nt.Variable([2.0, 3.0]), nt.Variable([0.0, 0.0])
+    with nt.GradientTape(persistent=True) as t:
+        detour.assign([5.0, 5.0])
+        detour.assign_sub(detour * 0.5)
+        detour.assign_add([-0.5, 0.5])
+        y = [nt.reduce_sum(v**3) for v in (straight, detour)]
+    same(detour, straight.numpy())
+    same(t.gradient(y[0], straight), [12.0, 27.0])
+    same(t.gradient(y[1], detour), [12.0, 27.0])
+
+
+def test_N04_V02_replaced_by_a_tensor() -> None:
     x = nt.Variable(2.0)
     found = []
     for _ in range(2):
@@ -384,6 +440,60 @@ def test_V18_integer_variables() -> None:
     same(t.gradient(y, [n, v]), [None, 4.0])
 
 
+PARTS = {
+    "slice": (np.s_[1:], [[9.0, 8.0, 7.0]]),
+    "column, repeated": (np.s_[:, -1], 5.0),
+    "element": ((1, 0), 4),
+    "row of another dtype": (0, np.arange(3)),
+    "backwards": (np.s_[::-1, ::2], [[1.0, 2.0], [3.0, 4.0]]),
+    "new axis": (np.s_[None, 0], [[1.0, 2.0, 3.0]]),
+    "everything": (..., 0.5),
+    "nothing": (np.s_[2:], 0.5),
+    "mask": (np.array([[True, False, True], [False, False, True]]), [1.0, 2.0, 3.0]),
+    "index array": ([1, 0], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_V19_assigning_to_a_part(name: str) -> None:
+    key, value = PARTS[name]
+    start = np.array([[10.0, 20.0, 30.0], [40.0, 50.0, 60.0]], np.float32)
+    right = start.copy()
+    right[key] = value
+    v = nt.Variable(start)
+    before = v.value()
+    assert v[key].assign(value) is v
+    same(v, right)
+    same(before, start)
+
+
+def test_V19_a_part_is_state_and_has_no_gradient() -> None:
+    v, x, scalar = nt.Variable([1.0, 2.0, 3.0]), nt.Variable(2.0), nt.Variable(1.0)
+    with nt.GradientTape(persistent=True) as t:
+        a = v * v
+        v[1:].assign([x * 1, x * 2])
+        y = v[nt.constant(2)].assign(x * 3) * v
+    same(v, [1.0, 2.0, 6.0])
+    same(t.gradient(a, v), [2.0, 4.0, 6.0])
+    same(t.gradient(y, [v, x]), [[2.0, 4.0, 12.0], None])
+    same(scalar[...].assign(3.0), 3.0)
+
+
+def test_V19_parts_that_do_not_fit() -> None:
+    v, n = nt.Variable([1.0, 2.0, 3.0]), nt.Variable([1, 2])
+    for call, error in (
+        (lambda: v[1:].assign([1.0, 2.0, 3.0]), ValueError),
+        (lambda: v[5].assign(1.0), IndexError),
+        (lambda: v[:2].assign(nt.constant([1, 2])), TypeError),
+        (lambda: n[:1].assign([1.5]), TypeError),
+        (lambda: v[1:][0].assign(1.0), AttributeError),
+        (lambda: v.value().assign(1.0), AttributeError),
+    ):
+        with pytest.raises(error):
+            call()
+    same(v, [1.0, 2.0, 3.0])
+
+
 def test_V_copies() -> None:
     v = nt.Variable([1.0, 2.0], trainable=False, name="v")
     for twin in (copy.deepcopy(v), pickle.loads(pickle.dumps(v))):
@@ -496,6 +606,22 @@ def test_D07_the_gradient_has_the_source_s_dtype() -> None:
     found = t.gradient(loss, [a, b])
     assert [g.dtype for g in found] == [nt.float32, nt.float64]
     same(found, [[3.0, 4.0], [1.0, 2.0]])
+
+
+@pytest.mark.parametrize("dtype", [nt.float32, nt.float64], ids=str)
+def test_D08_floats_differentiate(dtype: nt.DType) -> None:
+    x = nt.Variable([2.0, 3.0], dtype=dtype)
+    with nt.GradientTape() as t:
+        y = x * x
+    found = t.gradient(y, x)
+    assert found.dtype is dtype
+    same(found, [4.0, 6.0])
+
+
+@pytest.mark.parametrize("value", [1 + 2j, np.ones(2, np.complex64), np.ones(2, np.float16)], ids=str)
+def test_D08_D09_other_kinds_are_refused_and_named(value: object) -> None:
+    with pytest.raises(TypeError, match="complex|float16"):
+        nt.constant(value)
 
 
 def test_D11_conversion_to_another_dtype() -> None:

@@ -2,7 +2,7 @@
 
 A way receives the data and returns `run`: `run(n)` does n steps, from where the last call stopped, and returns the
 numbers that all ways must agree on, as floats on the host. It imports its library itself, because every way runs in
-a process of its own. The way of `numpy`, gradients by hand, is what the others are compared with before any of
+a process of its own. The way of `numpy`, by hand, is what the others are compared with before any of
 them is timed. To add a workload, add a module with a `workload`; nothing else needs to know.
 """
 

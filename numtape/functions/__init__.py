@@ -1,0 +1,5 @@
+"""`function`: Python functions recorded once for each signature, and replayed without running their Python."""
+
+from numtape.functions.function import ConcreteFunction, Function, function
+
+__all__ = ["ConcreteFunction", "Function", "function"]

@@ -1,0 +1,133 @@
+"""Calling a recording without recording the call: one native call that reads its inputs and writes its results.
+
+That is for a function in which Python looks at nothing, where no tape records. A Variable whose value nobody else holds
+keeps its buffer, and is changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import attrgetter
+from sys import getrefcount
+from typing import TYPE_CHECKING, Any
+
+from numtape import nest
+from numtape.backends.buffer import ALONE_IN_MAP, Buffer
+from numtape.backends.native import chooser
+from numtape.cache.statistics import COUNTERS
+from numtape.functions.recording import Argument, Output, OutputRows, Segment
+from numtape.tape.indexed_slices import IndexedSlices
+from numtape.tape.lower import lower
+from numtape.tape.tensor import Tensor, buffer_of, from_numpy
+from numtape.tape.variable import Variable
+
+if TYPE_CHECKING:
+    from numtape.tape.trace import Node
+
+_HELD_ONCE = ALONE_IN_MAP + 1
+"""What `map(getrefcount, things)` says of a thing that, beside the list, one other holds."""
+_value_of, _data_of = attrgetter("_value"), attrgetter("_data")
+
+
+class Direct:
+    """A segment that is all of a function, as a program with places to read from and to write to."""
+
+    def __init__(self, node: Node, segment: Segment) -> None:
+        """The segment, and where in the trie its recording ended."""
+        inputs = {slot: i.attributes[0] for slot, i in enumerate(node.recorded()) if not i.operands}
+        outputs = [output for output in segment.outputs if output.given is None]
+        wanted = list(dict.fromkeys([
+            *[output.slot for output in outputs],
+            *[slot for _, slot, _ in segment.assigned],
+            *[slot for _, slots in segment.packed for slot in slots],
+        ]))  # fmt: skip
+        lowered = lower(node.path(), tuple(wanted), frozenset())
+        self.executable = lowered.compile()
+        # Inputs come from a pool: arguments, Variables, what is captured, packs.
+        self.arguments = [source.number for _, source in segment.sources if isinstance(source, Argument)]
+        self.variables = [source for _, source in segment.sources if isinstance(source, Variable)]
+        self.captured: list[Any] = [s for _, s in segment.sources if not isinstance(s, Argument | Variable)]
+        self.packs = [pack for pack, _ in segment.packs]
+        pool = [slot for slot, source in segment.sources if isinstance(source, Argument)]
+        pool += [slot for slot, source in segment.sources if isinstance(source, Variable)]
+        pool += [slot for slot, source in segment.sources if not isinstance(source, Argument | Variable)]
+        pool += [slot for _, slots in segment.packs for slot in slots]
+        at = {inputs[slot]: k for k, slot in enumerate(pool)}
+        self.choose_arrays: Callable[[Sequence[Any]], tuple[Buffer, ...]] = chooser([at[k] for k in lowered.arrays])
+        self.numbers = segment.fresh
+        self.chosen_numbers = lowered.scalars
+        place = {slot: k for k, slot in enumerate(wanted)}
+        self.assigned = [(v, place[slot]) for v, slot, _ in segment.assigned]
+        self.packed = [(pack, [place[slot] for slot in slots]) for pack, slots in segment.packed]
+        self.result = segment.result
+        self.place = place
+        # Which of the pool's Variables a program may change in place: their handles have to be their own, too.
+        first = len(self.arguments)
+        mine = {k: k - first for k in range(first, first + len(self.variables))}
+        chosen = {k: at[lowered.arrays[k]] for k in self.executable.donated}
+        self.donated = [(k, mine[place]) for k, place in chosen.items() if place in mine]
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Any:
+        handles = [*map(_value_of, self.variables)]
+        pool: list[Any] = [tensors[k]._data for k in self.arguments]
+        pool += map(_data_of, handles)
+        pool += [c._data if isinstance(c, Tensor) else from_numpy(c)._data for c in self.captured]
+        for pack in self.packs:
+            pack.wait()
+            pool += pack.buffers
+        if None in pool:
+            pool = self._waited(tensors, handles, pool)
+        arrays = [*self.choose_arrays(pool)]
+        del pool
+        executable = self.executable
+        if executable.donated:
+            counts = [*map(getrefcount, arrays)]
+            holders = [*map(getrefcount, handles)]
+            for k in executable.donated:
+                if counts[k] != _HELD_ONCE:
+                    arrays[k] = arrays[k].copy()
+            for k, handle in self.donated:
+                if holders[handle] != _HELD_ONCE:
+                    arrays[k] = arrays[k].copy()
+        scalars = [number for numbers in self.numbers for number in numbers()]
+        if self.chosen_numbers is not None:
+            scalars = [scalars[k] for k in self.chosen_numbers]
+        binding, found = executable.prepare(arrays, scalars)
+        COUNTERS.memory_hits += 1
+        try:
+            executable.entry(binding.header_address)
+        finally:
+            # An interrupt shows up behind the native call, when what is changed in place has changed.
+            for variable, k in self.assigned:
+                if variable._value._data is not found[k]:
+                    variable._value = Tensor(variable._type, found[k])
+            for pack, places in self.packed:
+                pack.buffers = [found[k] for k in places]
+        executable.idle.append(binding)
+        result = self.result
+        if type(result) is Output:
+            return self._give(found, tensors, result)
+        # Not a function within this one: a cycle of references would keep the buffers.
+        return nest.map_structure(partial(self._give, found, tensors), result)
+
+    def _waited(self, tensors: Sequence[Tensor], handles: Sequence[Tensor], pool: list[Any]) -> list[Any]:
+        """The pool, with what was pending computed."""
+        ready = [buffer_of(tensors[k]) for k in self.arguments]
+        ready += [buffer_of(handle) for handle in handles]
+        ready += [b if b is not None else buffer_of(c) for b, c in zip(pool[len(ready) :], self.captured)]  # noqa: B905
+        return ready + pool[len(ready) :]
+
+    def _give(self, found: list[Buffer], tensors: Sequence[Tensor], leaf: Any) -> Any:
+        """What stands for a leaf of the result."""
+        if type(leaf) is Output:
+            given = leaf.given
+            if given is None:
+                return Tensor(leaf.type, found[self.place[leaf.slot]])
+            if isinstance(given, Argument):
+                return Tensor(leaf.type, buffer_of(tensors[given.number]))
+            return given if isinstance(given, Tensor | Variable) else from_numpy(given)
+        if type(leaf) is OutputRows:
+            values, indices = (self._give(found, tensors, part) for part in (leaf.values, leaf.indices))
+            return IndexedSlices(values, indices, leaf.shape)
+        return leaf

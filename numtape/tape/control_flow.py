@@ -1,0 +1,168 @@
+"""TensorFlow's functions for branches and loops, on top of Python's own.
+
+What comes in are functions and tensors in any nesting; what goes out is what the functions gave. A tape records the
+calls as they happen, so that gradients flow as through an `if` or a `for`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from numtape import nest
+from numtape.ops.core import PUBLIC
+from numtape.tape.convert import convert_to_tensor
+
+__all__ = ["cond", "foldl", "foldr", "map_fn", "scan", "vectorized_map", "while_loop"]
+
+
+def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any], name: str | None = None) -> Any:
+    """What one of two functions gives: `true_fn()` if `pred` holds, else `false_fn()`.
+
+    `pred` is a bool or a tensor with a single one, which is computed now. The other function is not called.
+
+    >>> import numtape as nt
+    >>> x = nt.Variable(3.0)
+    >>> with nt.GradientTape() as tape:
+    ...     y = nt.cond(x > 0, lambda: x * x, lambda: -x)
+    >>> tape.gradient(y, x).numpy()
+    np.float32(6.0)
+    """
+    return true_fn() if pred else false_fn()
+
+
+def while_loop(
+    cond: Callable[..., Any],
+    body: Callable[..., Any],
+    loop_vars: Sequence[Any],
+    shape_invariants: Any = None,
+    parallel_iterations: int = 10,
+    back_prop: bool = True,
+    swap_memory: bool = False,
+    maximum_iterations: int | None = None,
+    name: str | None = None,
+) -> Any:
+    """The loop variables after `loop_vars = body(*loop_vars)` for as long as `cond(*loop_vars)` holds.
+
+    At most `maximum_iterations` times, if given; of the other options none changes anything. Variables are tensors in
+    any nesting, and keep their structure (else ValueError or TypeError), though not their shapes.
+
+    >>> import numtape as nt
+    >>> x = nt.Variable(3.0)
+    >>> with nt.GradientTape() as tape:
+    ...     _, y = nt.while_loop(lambda n, y: n < 3, lambda n, y: (n + 1, y * x), [0, 1.0])
+    >>> tape.gradient(y, x).numpy()
+    np.float32(27.0)
+    """
+    found, count = loop_vars, 0
+    while (maximum_iterations is None or count < maximum_iterations) and cond(*found):
+        given = body(*found)
+        found = given if isinstance(given, list | tuple) else [given]
+        nest.assert_same_structure(list(loop_vars), list(found))
+        count += 1
+    return nest.map_structure(convert_to_tensor, found)
+
+
+def map_fn(
+    fn: Callable[[Any], Any],
+    elems: Any,
+    dtype: Any = None,
+    parallel_iterations: int | None = None,
+    back_prop: bool = True,
+    swap_memory: bool = False,
+    infer_shape: bool = True,
+    name: str | None = None,
+    fn_output_signature: Any = None,
+) -> Any:
+    """What `fn` gives for each element along the first axis, stacked.
+
+    `elems` is a tensor, or several in any nesting, which `fn` is given an element of each in the same nesting; what it
+    gives may be nested as well. The options change nothing, since dtypes are those of the results. ValueError without
+    an element, or if first axes differ.
+
+    >>> import numtape as nt
+    >>> nt.map_fn(lambda x: x * x, nt.constant([1.0, 2.0, 3.0])).numpy()
+    array([1., 4., 9.], dtype=float32)
+    """
+    return _stacked("map_fn", [fn(row) for row in _rows("map_fn", elems)])
+
+
+def vectorized_map(fn: Callable[[Any], Any], elems: Any, fallback_to_while_loop: bool = True) -> Any:
+    """The same as `nt.map_fn`.
+
+    >>> import numtape as nt
+    >>> nt.vectorized_map(lambda x: x[0] * x[1], (nt.constant([1.0, 2.0]), nt.constant([3.0, 4.0]))).numpy()
+    array([3., 8.], dtype=float32)
+    """
+    return _stacked("vectorized_map", [fn(row) for row in _rows("vectorized_map", elems)])
+
+
+def foldl(fn: Callable[[Any, Any], Any], elems: Any, initializer: Any = None, *args: Any, **options: Any) -> Any:
+    """`fn(fn(fn(initializer, first), second), third)`, and so on along the first axis.
+
+    Without `initializer` the first element is in its place. Further arguments are TensorFlow's and change nothing.
+
+    >>> import numtape as nt
+    >>> nt.foldl(lambda total, x: 10 * total + x, nt.constant([1, 2, 3])).numpy()
+    np.int32(123)
+    """
+    return _states("foldl", fn, list(_rows("foldl", elems)), initializer)[-1]
+
+
+def foldr(fn: Callable[[Any, Any], Any], elems: Any, initializer: Any = None, *args: Any, **options: Any) -> Any:
+    """`nt.foldl` from the last element on.
+
+    >>> import numtape as nt
+    >>> nt.foldr(lambda total, x: 10 * total + x, nt.constant([1, 2, 3])).numpy()
+    np.int32(321)
+    """
+    return _states("foldr", fn, list(_rows("foldr", elems))[::-1], initializer)[-1]
+
+
+def scan(
+    fn: Callable[[Any, Any], Any],
+    elems: Any,
+    initializer: Any = None,
+    parallel_iterations: int = 10,
+    back_prop: bool = True,
+    swap_memory: bool = False,
+    infer_shape: bool = True,
+    reverse: bool = False,
+    name: str | None = None,
+) -> Any:
+    """All that `nt.foldl` has on its way, stacked; with `reverse` that of `nt.foldr`, from the last element on.
+
+    The results stand at the places of their elements.
+
+    >>> import numtape as nt
+    >>> nt.scan(lambda total, x: total + x, nt.constant([1, 2, 3])).numpy()
+    array([1, 3, 6], dtype=int32)
+    """
+    step = -1 if reverse else 1
+    states = _states("scan", fn, list(_rows("scan", elems))[::step], initializer)
+    return _stacked("scan", states[initializer is not None :][::step])
+
+
+def _states(name: str, fn: Callable[[Any, Any], Any], rows: list[Any], initializer: Any) -> list[Any]:
+    """The start of a fold, and what it is after each element."""
+    start, *rest = rows if initializer is None else [nest.map_structure(convert_to_tensor, initializer), *rows]
+    states = [start]
+    for row in rest:
+        states.append(fn(states[-1], row))
+    return states
+
+
+def _rows(name: str, elems: Any) -> Iterator[Any]:
+    """The elements along the first axes, in the nesting of `elems`."""
+    leaves = [convert_to_tensor(leaf) for leaf in nest.flatten(elems)]
+    lengths = {leaf.shape[0] if leaf.shape else 0 for leaf in leaves}
+    if len(lengths) != 1 or not all(lengths):
+        shapes = [leaf.shape for leaf in leaves]
+        raise ValueError(f"{name}: tensors of shapes {shapes} do not have the same number of elements, 1 or more")
+    for row in zip(*leaves, strict=True):
+        yield nest.pack_sequence_as(elems, row)
+
+
+def _stacked(name: str, results: list[Any]) -> Any:
+    columns = zip(*map(nest.flatten, results), strict=True)
+    return nest.pack_sequence_as(results[0], [PUBLIC["stack"](list(column)) for column in columns])
