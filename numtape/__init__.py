@@ -24,7 +24,6 @@ from numtape.dtypes import (
     uint32,
     uint64,
 )
-from numtape.functions import ConcreteFunction, Function, function
 from numtape.module import Module
 from numtape.ops.listing import OpRow, list_ops
 from numtape.tape import (
@@ -57,7 +56,10 @@ from numtape.tape import (
 bool = bool_
 initializers, optimizers = keras.initializers, keras.optimizers
 newaxis = None
-_LATER = {"data", "queue", "train"}  # modules that are imported when somebody asks for them
+# What is imported when somebody asks for it: modules, and names of modules.
+_LATER = {"ConcreteFunction": "functions", "Function": "functions", "function": "functions"} | {
+    name: name for name in ("data", "queue", "train")
+}
 globals().update(_namespaces(__name__))
 
 
@@ -70,5 +72,7 @@ def __getattr__(name: str) -> _Any:
     if name in _LATER:
         from importlib import import_module
 
-        return import_module(f"numtape.{name}")
+        module = import_module(f"numtape.{_LATER[name]}")
+        globals()[name] = found = module if _LATER[name] == name else getattr(module, name)
+        return found
     raise AttributeError(f"module 'numtape' has no attribute {name!r}")

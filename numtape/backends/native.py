@@ -78,7 +78,9 @@ class Executable:
         self.array_count = len(program.inputs) - len(scalars)
         self.new = [(v, self.plan.program.type(v)) for kind, v in dict.fromkeys(self.plan.results) if kind == "new"]
         words = self.array_count + len(self.new)
-        self.format = struct.Struct(f"<{words}q" + "".join(FORMATS[t.dtype.code] for t in scalars))
+        numbers = "".join(FORMATS[t.dtype.code] for t in scalars)
+        self.format = struct.Struct(f"<{words}q{numbers}")
+        self.number_format, self.numbers_at = struct.Struct(f"<{numbers}"), 8 * words
         self.row_words = words + len(scalars)
         self.scalar_words = {self.array_count + k: words + k for k in range(len(scalars))}
         self.steps = [(kernels.address(s.kernel), s) for s in self.plan.steps]
@@ -113,14 +115,27 @@ class Executable:
             if getrefcount(new[k]) != ALONE:
                 new[k] = allocate(self.new[k][1])
         pool = [*arrays, *new]
-        try:
-            self.format.pack_into(binding.row, 0, *map(_address, pool), *scalars)
-        except (OverflowError, struct.error):
-            fitting = [number.item() for number in self._numbers(scalars)]
-            self.format.pack_into(binding.row, 0, *map(_address, pool), *fitting)
+        self.write(binding, pool, scalars)
         if self.gives_numbers:
             pool += map(Buffer, self._numbers(scalars))
         return binding, list(self.choose(pool))
+
+    def write(self, binding: _Binding, buffers: Sequence[Buffer], scalars: Sequence[Any]) -> None:
+        """Put arguments, and where the results go, into a binding."""
+        try:
+            self.format.pack_into(binding.row, 0, *map(_address, buffers), *scalars)
+        except (OverflowError, struct.error):
+            self.format.pack_into(binding.row, 0, *map(_address, buffers), *self._fitting(scalars))
+
+    def write_numbers(self, binding: _Binding, scalars: Sequence[Any]) -> None:
+        """Put other Python numbers into a binding that has all else."""
+        try:
+            self.number_format.pack_into(binding.row, self.numbers_at, *scalars)
+        except (OverflowError, struct.error):
+            self.number_format.pack_into(binding.row, self.numbers_at, *self._fitting(scalars))
+
+    def _fitting(self, scalars: Sequence[Any]) -> list[Any]:
+        return [number.item() for number in self._numbers(scalars)]
 
     def _numbers(self, scalars: Sequence[Any]) -> list[npt.NDArray[Any]]:
         """Python numbers as arrays of one element; what is beyond float32 is infinite there, as in NumPy."""

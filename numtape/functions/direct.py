@@ -19,7 +19,7 @@ from numtape.cache.statistics import COUNTERS
 from numtape.functions.recording import Argument, Output, OutputRows, Segment
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.lower import lower
-from numtape.tape.tensor import Tensor, buffer_of, from_numpy
+from numtape.tape.tensor import EPOCH, Tensor, buffer_of, from_numpy
 from numtape.tape.variable import Variable
 
 if TYPE_CHECKING:
@@ -55,8 +55,9 @@ class Direct:
         pool += [slot for _, slots in segment.packs for slot in slots]
         at = {inputs[slot]: k for k, slot in enumerate(pool)}
         self.choose_arrays: Callable[[Sequence[Any]], tuple[Buffer, ...]] = chooser([at[k] for k in lowered.arrays])
-        self.numbers = segment.fresh
-        self.chosen_numbers = lowered.scalars
+        self._numbers = segment.fresh
+        self.has_live_numbers = any(callable(numbers) for numbers in segment.fresh)
+        self._chosen_numbers = lowered.scalars
         place = {slot: k for k, slot in enumerate(wanted)}
         self.assigned = [(v, place[slot]) for v, slot, _ in segment.assigned]
         self.packed = [(pack, [place[slot] for slot in slots]) for pack, slots in segment.packed]
@@ -67,8 +68,41 @@ class Direct:
         mine = {k: k - first for k in range(first, first + len(self.variables))}
         chosen = {k: at[lowered.arrays[k]] for k in self.executable.donated}
         self.donated = [(k, mine[place]) for k, place in chosen.items() if place in mine]
+        members = [(pack, number) for pack in self.packs for number in range(len(pack.types))]
+        parts = dict(enumerate(members, len(pool) - len(members)))
+        self.donated_parts = [(k, *parts[place]) for k, place in chosen.items() if place in parts]
+
+    @property
+    def in_place(self) -> bool:
+        """Whether all that is assigned takes over the memory of the old value."""
+        results = self.executable.plan.results
+        places = [place for _, place in self.assigned] + [place for _, places in self.packed for place in places]
+        return all(results[place][0] == "donated" for place in places)
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
+        arrays, scalars = self.gather(tensors)
+        executable = self.executable
+        binding, found = executable.prepare(arrays, scalars)
+        COUNTERS.memory_hits += 1
+        try:
+            executable.entry(binding.header_address)
+        finally:
+            # An interrupt shows up behind the native call, when what is changed in place has changed.
+            for variable, k in self.assigned:
+                if variable._value._data is not found[k]:
+                    variable._value = Tensor(variable._type, found[k])
+                    EPOCH[0] += 1
+            for pack, places in self.packed:
+                pack.buffers = [found[k] for k in places]
+        executable.idle.append(binding)
+        result = self.result
+        if type(result) is Output:
+            return self._give(found, tensors, result)
+        # Not a function within this one: a cycle of references would keep the buffers.
+        return nest.map_structure(partial(self._give, found, tensors), result)
+
+    def gather(self, tensors: Sequence[Tensor]) -> tuple[list[Buffer], list[Any]]:
+        """The inputs of a call, arrays and numbers; what is changed in place and somebody else holds is a copy."""
         handles = [*map(_value_of, self.variables)]
         pool: list[Any] = [tensors[k]._data for k in self.arguments]
         pool += map(_data_of, handles)
@@ -80,36 +114,31 @@ class Direct:
             pool = self._waited(tensors, handles, pool)
         arrays = [*self.choose_arrays(pool)]
         del pool
-        executable = self.executable
-        if executable.donated:
+        donated = self.executable.donated
+        if donated:
             counts = [*map(getrefcount, arrays)]
             holders = [*map(getrefcount, handles)]
-            for k in executable.donated:
+            for k in donated:
                 if counts[k] != _HELD_ONCE:
                     arrays[k] = arrays[k].copy()
             for k, handle in self.donated:
                 if holders[handle] != _HELD_ONCE:
                     arrays[k] = arrays[k].copy()
-        scalars = [number for numbers in self.numbers for number in numbers()]
-        if self.chosen_numbers is not None:
-            scalars = [scalars[k] for k in self.chosen_numbers]
-        binding, found = executable.prepare(arrays, scalars)
-        COUNTERS.memory_hits += 1
-        try:
-            executable.entry(binding.header_address)
-        finally:
-            # An interrupt shows up behind the native call, when what is changed in place has changed.
-            for variable, k in self.assigned:
-                if variable._value._data is not found[k]:
-                    variable._value = Tensor(variable._type, found[k])
-            for pack, places in self.packed:
-                pack.buffers = [found[k] for k in places]
-        executable.idle.append(binding)
-        result = self.result
-        if type(result) is Output:
-            return self._give(found, tensors, result)
-        # Not a function within this one: a cycle of references would keep the buffers.
-        return nest.map_structure(partial(self._give, found, tensors), result)
+        return arrays, self.numbers()
+
+    def numbers(self) -> list[Any]:
+        """The Python numbers of a call."""
+        numbers = [x for given in self._numbers for x in (given() if callable(given) else given)]
+        return numbers if self._chosen_numbers is None else [numbers[k] for k in self._chosen_numbers]
+
+    def keep(self, arrays: Sequence[Buffer]) -> None:
+        """Make the inputs that a program changes in place the values of Variables and packs, copies included."""
+        for k, number in self.donated:
+            variable = self.variables[number]
+            if variable._value._data is not arrays[k]:
+                variable._value = Tensor(variable._type, arrays[k])
+        for k, pack, number in self.donated_parts:
+            pack.buffers[number] = arrays[k]
 
     def _waited(self, tensors: Sequence[Tensor], handles: Sequence[Tensor], pool: list[Any]) -> list[Any]:
         """The pool, with what was pending computed."""

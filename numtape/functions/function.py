@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from numtape import nest
+from numtape.functions.bound import BoundFunction
 from numtape.functions.direct import Direct
 from numtape.functions.recording import Argument, Look, Recorder, Segment
 from numtape.functions.replay import Replay
@@ -134,6 +135,34 @@ class Function:
                     recording.record(arguments, tensors)
         return ConcreteFunction(self, *specs)
 
+    def bind(self, *arrays: Any) -> BoundFunction:
+        """The function bound to arrays, for calls that cost next to nothing: each is a single native call.
+
+        The arrays are read where they are, as they are at each call; write into them for another batch. They have to be
+        contiguous, and of the dtypes that the function is to see (ValueError). Variables are changed in place. The
+        results are arrays that stay where they are, too. ValueError for a function in which Python looks at values, or
+        which assigns a Variable something of which the old value is no part.
+
+        >>> import numtape as nt
+        >>> v = nt.Variable([0.0, 0.0])
+        >>> x = np.array([1.0, 2.0], np.float32)
+        >>> @nt.function
+        ... def step(x):
+        ...     v.assign_add(x)
+        ...     return nt.reduce_sum(v)
+        >>> bound = step.bind(x)
+        >>> total = bound()
+        >>> x[0] = 5.0
+        >>> bound() is total, total, v.numpy()
+        (True, array(10., dtype=float32), array([6., 4.], dtype=float32))
+        """
+        for x in arrays:
+            if not (isinstance(x, np.ndarray) and x.flags.c_contiguous and x.dtype.isnative):
+                raise ValueError(f"{self.__name__}: bind takes contiguous arrays, not {type(x).__name__} {x!r:.60}")
+        key, tensors = signature(arrays, {})
+        recording = self._recordings.get(key) or self._begin(key, (arrays, {}))
+        return BoundFunction(recording.direct((arrays, {}), tensors), self.__name__, arrays, tensors)
+
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
@@ -234,6 +263,20 @@ class Recording:
                 self.record((args, kwargs), tensors)
         args, kwargs = _filled((args, kwargs), tensors)
         return self._function(*args, **kwargs)
+
+    def direct(self, arguments: Any, tensors: Sequence[Any]) -> Direct:
+        """The function as one program; ValueError if it is not."""
+        with self._lock:
+            if self._root is None:
+                self.record(arguments, tensors)
+        if self._direct is None:
+            look = self._root.look if self._root else None
+            place = "{}:{}".format(*line_of(look.code, look.lasti)) if look else "somewhere"
+            raise ValueError(f"{self._function.__name__}: cannot be bound, since Python looks at a value at {place}")
+        if not self._direct.in_place:
+            name = self._function.__name__
+            raise ValueError(f"{name}: cannot be bound, since a Variable's new value has no part of the old one")
+        return self._direct
 
     def record(self, arguments: Any, tensors: Sequence[Any]) -> None:
         """Record the way that the function goes with these arguments."""

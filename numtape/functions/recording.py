@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import CodeType
 from typing import Any
 
@@ -39,6 +40,10 @@ Source = Argument | Variable | Tensor | npt.NDArray[Any]
 then, that the function captured."""
 
 
+Numbers = tuple[Any, ...] | Callable[[], Sequence[Any]]
+"""Python numbers of a recording, or what gives them anew at each call."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
     """Python looked at a value: which, as what, what it saw, and where in the user's code."""
@@ -57,8 +62,8 @@ class Segment:
     sources: list[tuple[int, Source]] = field(default_factory=list)
     """Slots that come from outside."""
     numbers: list[tuple[int, TensorType]] = field(default_factory=list)
-    """Slots of Python numbers; `fresh` gives them for a call."""
-    fresh: list[Callable[[], Sequence[Any]]] = field(default_factory=list)
+    """Slots of Python numbers, and `fresh` the numbers in their order."""
+    fresh: list[Numbers] = field(default_factory=list)
     packs: list[tuple[Pack, tuple[int, ...]]] = field(default_factory=list)
     instructions: list[tuple[int, Instruction]] = field(default_factory=list)
     donations: list[tuple[int, int]] = field(default_factory=list)
@@ -248,11 +253,11 @@ class Recorder:
                 sources[slot] = variable
         return sources
 
-    def _fresh(self, draws: list[Any]) -> dict[int, Callable[[], Sequence[Any]]]:
-        """For the first of each run of Python numbers: a function that gives them for a call."""
+    def _fresh(self, draws: list[Any]) -> dict[int, Numbers]:
+        """Runs of Python numbers, by the number of the first."""
         scalars = self.trace.scalars
         pending = list(draws)
-        found: dict[int, Callable[[], Sequence[Any]]] = {}
+        found: dict[int, Numbers] = {}
         k = 0
         while k < len(scalars):
             if k in self.live:
@@ -260,11 +265,10 @@ class Recorder:
                 found[k] = numbers
                 k += count
             elif pending and type(scalars[k]) is int and tuple(scalars[k : k + 2]) == pending[0][1]:
-                seed = pending.pop(0)[0]
-                found[k] = lambda seed=seed: STREAMS.draw(seed)  # type: ignore[misc]
+                found[k] = partial(STREAMS.draw, pending.pop(0)[0])
                 k += 2
             else:
-                found[k] = lambda number=scalars[k]: (number,)  # type: ignore[misc]
+                found[k] = (scalars[k],)
                 k += 1
         return found
 

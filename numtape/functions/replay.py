@@ -117,7 +117,7 @@ class Replay:
         """The Python numbers of a segment, for this call."""
         heard, DRAWS.heard = DRAWS.heard, []
         try:
-            given = [number for numbers in segment.fresh for number in numbers()]
+            given = [x for numbers in segment.fresh for x in (numbers() if callable(numbers) else numbers)]
             self.draws += DRAWS.heard
             if heard is not None:
                 heard += DRAWS.heard

@@ -25,7 +25,7 @@ def custom_gradient(f: Callable[..., Any] | None = None) -> Any:
     returns a pair: cotangents of the arguments, and a list of those of the Variables.
 
     TypeError at the call if that parameter is missing; when a gradient is taken, ValueError for another number of
-    cotangents than arguments, or a cotangent of another shape. Works on methods, too.
+    cotangents than arguments, or a cotangent of another shape. Works on methods, too, whose `self` is no argument.
 
     >>> import numtape as nt
     >>> @nt.custom_gradient
@@ -39,16 +39,27 @@ def custom_gradient(f: Callable[..., Any] | None = None) -> Any:
     >>> tape.gradient(y, x).numpy()
     np.float32(1.0)
     """
-    if f is None:
-        return custom_gradient
+    return custom_gradient if f is None else _WithGradient(f)
 
-    @functools.wraps(f)
-    def call(*args: Any, **kwargs: Any) -> Any:
+
+class _WithGradient:
+    """A function with a gradient of its own. In a class it is a method."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        functools.update_wrapper(self, function)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else _WithGradient(self._function.__get__(instance, owner))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        f = self._function
+        name = getattr(f, "__name__", type(f).__name__)  # a partial function has none
         reads = _Reads()
         with reads:
             outcome = f(*args, **kwargs)
         if not (isinstance(outcome, tuple) and len(outcome) == 2 and callable(outcome[1])):
-            raise TypeError(f"{f.__name__} with a custom gradient returns (result, gradient function)")
+            raise TypeError(f"{name} with a custom gradient returns (result, gradient function)")
         result, gradient = outcome
         leaves = nest.flatten(result)
         results = [as_tensor(leaf) for leaf in leaves]
@@ -58,7 +69,7 @@ def custom_gradient(f: Callable[..., Any] | None = None) -> Any:
         variables = reads.besides(arguments)
         if variables and not _takes_variables(gradient):
             raise TypeError(
-                f"{f.__name__} reads {', '.join(v.name for v in variables)}, so its gradient function has to take "
+                f"{name} reads {', '.join(v.name for v in variables)}, so its gradient function has to take "
                 "`variables=` and return (gradients of the arguments, gradients of these Variables)"
             )
         inputs = [x for x in [*arguments, *variables] if isinstance(x, Tensor | Variable)]
@@ -69,13 +80,11 @@ def custom_gradient(f: Callable[..., Any] | None = None) -> Any:
             else:
                 own, others = gradient(*upstream), []
             return [
-                *cotangents_of(f.__name__, "arguments", own, arguments),
-                *cotangents_of(f.__name__, "Variables", others, variables),
+                *cotangents_of(name, "arguments", own, arguments),
+                *cotangents_of(name, "Variables", others, variables),
             ]
 
         return nest.pack_sequence_as(result, detour.take(inputs, results, rule))
-
-    return call
 
 
 class _Reads:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from numtape.backends.buffer import Buffer
 from numtape.dtypes import TensorType
-from numtape.tape.tensor import Tensor, buffer_of
+from numtape.tape.tensor import EPOCH, Tensor, buffer_of
 
 if TYPE_CHECKING:
     from numtape.tape.trace import Trace
@@ -70,6 +70,7 @@ class Pack:
             self.wait()
         if trace.recorder is not None:
             trace.recorder.note_pack(self)
+        EPOCH[0] += 1
         trace.inputs += self.buffers
         trace.next_slot += len(self.buffers)
         return self.types

@@ -174,6 +174,9 @@ class Tensor(Typed):
         lead = "\n" if "\n" in text else ""
         return f"nt.Tensor({lead}{text}, shape={self.shape}, dtype={self.dtype.name})"
 
+    def __format__(self, spec: str) -> str:
+        return super().__format__(spec) if spec else str(self.numpy())
+
     def __repr__(self) -> str:
         return f"<nt.Tensor: shape={self.shape}, dtype={self.dtype.name}, numpy={array_text(self.numpy())}>"
 
@@ -191,6 +194,11 @@ def truth(array: npt.NDArray[Any]) -> bool:
 View = Callable[[npt.NDArray[Any]], Any]
 on_look: list[Callable[[Tensor, View], None]] = [lambda tensor, view: None]
 """What is told that Python looks at a tensor's elements, and as what; the layer above puts its own there."""
+
+
+EPOCH = [0]
+"""Moves when a trace begins to take values in, and when a Variable is assigned without one: while it stands still,
+nobody takes hold of a Variable's value."""
 
 
 class Reference:

@@ -35,7 +35,7 @@ from numtape.ops.movement import same, stop
 from numtape.tape.lower import Lowered, lower
 from numtape.tape.operands import VARIABLES, Foreign, Word, convert, is_foreign, number_class, operand_values
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import Tensor, View, buffer_of, on_look
+from numtape.tape.tensor import EPOCH, Tensor, View, buffer_of, on_look
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -199,6 +199,8 @@ class Trace:
     def admit(self, tensor: Tensor) -> TensorType:
         """Make a tensor an input, and return what stands for it in a key."""
         slot = self.next_slot
+        if not self.inputs:
+            EPOCH[0] += 1
         self.inputs.append(tensor._data or buffer_of(tensor))
         self.kept.append(tensor)
         self.admitted[id(tensor)] = slot

@@ -18,7 +18,7 @@ from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.operands import VARIABLES, as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.scope import SCOPE
-from numtape.tape.tensor import Tensor, Typed, array_text, from_numpy, holds_tensors, to_array
+from numtape.tape.tensor import EPOCH, Tensor, Typed, array_text, from_numpy, holds_tensors, to_array
 from numtape.tape.trace import STATE, assign
 
 _order = itertools.count()
@@ -144,6 +144,7 @@ class Variable(Typed):
             self._check(fresh._type)
             recorder = STATE.trace.recorder
             if recorder is None:
+                EPOCH[0] += 1
                 self._value = fresh
             else:  # a replay has to assign it again
                 recorder.note_array(fresh, value)

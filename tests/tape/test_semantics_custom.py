@@ -259,13 +259,23 @@ def test_K12_as_a_method() -> None:
         @nt.custom_gradient
         def __call__(self, x: Any) -> Any:
             """Scaled."""
-            return x * self.factor, lambda dy: (None, dy * 100.0)
+            return x * self.factor, lambda dy: dy * 100.0
+
+        @nt.custom_gradient
+        def product(self, x: Any, y: Any) -> Any:
+            return self.factor * x * y, lambda dy: (dy * 10.0, None)
+
+        @staticmethod
+        @nt.custom_gradient
+        def double(x: Any) -> Any:
+            return x * 2.0, lambda dy: dy * 5.0
 
     assert Scaled.__call__.__doc__ == "Scaled."
-    x = nt.Variable(1.0)
-    with nt.GradientTape() as tape:
-        y = Scaled()(x)
-    same([y, tape.gradient(y, x)], [3.0, 100.0])
+    x, v = nt.Variable(1.0), nt.Variable(2.0)
+    with nt.GradientTape(persistent=True) as tape:
+        y, z, w = Scaled()(x), Scaled().product(x, v), Scaled.double(v)
+    same([y, z, w], [3.0, 6.0, 4.0])
+    same([tape.gradient(t, [x, v]) for t in (y, z, w)], [[100.0, None], [10.0, None], [None, 5.0]])
 
 
 def test_K13_keyword_arguments_do_not_count() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workloads import Workload
-from workloads.mlp import train
+from workloads.mlp import eager, train
 
 ROWS, WIDTH, BATCH, TWICE, BATCHES = 1_000_000, 16, 100, 10, 256
 RATE = 100.0  # moves a row by an eighth of its way: a gradient is two differences over 1600
@@ -173,10 +173,6 @@ def keras_sgd(tf, table):
 def scatter(tf, table):
     """The update of a plain Variable, without Keras."""
     return lambda g: table.scatter_sub(tf.IndexedSlices(RATE * g.values, g.indices))
-
-
-def eager(tf):
-    return lambda f: f
 
 
 workload.way("tensorflow", "eager")(tensorflow_with(eager, keras_sgd))

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 
 from workloads import Workload
-from workloads.mlp import data
+from workloads.mlp import data, eager
 
 workload = Workload("jacobian of the logits of an MLP 64-32-10, batch of 32", data, tolerance=1e-5, check_steps=3)
 
@@ -100,10 +100,6 @@ def torch_with(compiler, jacobian_of):
         return repeat(data, lambda x: function(parameters, torch.from_numpy(x)))
 
     return way
-
-
-def eager(library):
-    return lambda f: f
 
 
 def by_functional(torch, logits_of):

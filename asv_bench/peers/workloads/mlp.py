@@ -249,7 +249,7 @@ def raw_adam(tf, variables):
     return apply
 
 
-def eager(tf):
+def eager(library):
     return lambda f: f
 
 

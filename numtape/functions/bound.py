@@ -1,0 +1,75 @@
+"""`BoundFunction`: a function with its arguments fixed, whose call is one native call and nothing else.
+
+The program reads the arrays it was bound to where they are, keeps its results in memory of its own, and changes
+Variables in place. What could make that unsafe, somebody who takes a Variable's value in or assigns one, moves `EPOCH`,
+and then the next call looks at everything anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from numtape import nest
+from numtape.backends.buffer import Buffer
+from numtape.functions.direct import Direct
+from numtape.functions.recording import Argument, Output
+from numtape.tape.tensor import EPOCH, Tensor
+from numtape.tape.trace import STATE
+
+
+class BoundFunction:
+    """A function bound to arrays; made by `Function.bind`.
+
+    A call computes from what the arrays hold by then, and returns `result`: arrays that the next call overwrites. Not
+    to be called by two threads at once.
+    """
+
+    def __init__(
+        self, direct: Direct, name: str, arrays: Sequence[npt.NDArray[Any]], tensors: Sequence[Tensor]
+    ) -> None:
+        self.__name__ = name
+        self._direct = direct
+        self._tensors = [Tensor(t._type, Buffer(a.reshape(-1))) for a, t in zip(arrays, tensors, strict=True)]
+        inputs, numbers = direct.gather(self._tensors)
+        self._binding, self._found = direct.executable.prepare(inputs, numbers)
+        self._new = self._binding.results
+        self._epoch = EPOCH[0] - 1
+        self._has_live_numbers = direct.has_live_numbers
+        self._entry: Callable[[int], None] = direct.executable.entry
+        self._address: int = self._binding.header_address
+        self.result: Any = nest.map_structure(self._view, direct.result)
+        """What the function returns, as arrays, which each call overwrites."""
+
+    def __call__(self) -> Any:
+        if EPOCH[0] != self._epoch or STATE.trace.inputs:
+            self._bind_anew()
+        elif self._has_live_numbers:
+            self._direct.executable.write_numbers(self._binding, self._direct.numbers())
+        self._entry(self._address)
+        return self.result
+
+    def _bind_anew(self) -> None:
+        """Take in where everything is now; Variables whose buffer somebody else holds get one of their own."""
+        STATE.trace.materialize()
+        direct = self._direct
+        inputs, numbers = direct.gather(self._tensors)
+        direct.keep(inputs)
+        direct.executable.write(self._binding, [*inputs, *self._new], numbers)
+        self._epoch = EPOCH[0]
+
+    def _view(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Output):
+            return leaf
+        if leaf.given is None:
+            array = self._found[self._direct.place[leaf.slot]].array
+        elif isinstance(leaf.given, Argument):
+            array = self._tensors[leaf.given.number]._data.array  # type: ignore[union-attr]
+        else:
+            return leaf.given
+        return array.reshape(leaf.type.shape)
+
+    def __repr__(self) -> str:
+        return f"<nt.function {self.__name__}, bound to {len(self._tensors)} arrays>"
