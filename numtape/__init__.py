@@ -6,7 +6,7 @@ value is looked at, and then the whole step runs as one native program, compiled
 
 from typing import Any as _Any
 
-from numtape import autodiff, cache, errors, keras, nest, testing, train
+from numtape import autodiff, cache, config, errors, keras, nest, testing, train
 from numtape._public import namespaces as _namespaces
 from numtape.dtypes import (
     DType,

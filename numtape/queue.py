@@ -26,6 +26,7 @@ from numtape.tape.apart import Apart
 from numtape.tape.operands import as_tensor
 from numtape.tape.spec import TensorSpec
 from numtape.tape.tensor import Tensor, from_numpy
+from numtape.tape.trace import refuse_recording
 
 __all__ = ["FIFOQueue", "PriorityQueue", "QueueBase", "RandomShuffleQueue"]
 
@@ -86,6 +87,7 @@ class QueueBase:
         self._add([self._checked(tuple(from_numpy(a[row]) for a in arrays)) for row in range(arrays[0].shape[0])])
 
     def _add(self, elements: list[Element]) -> None:
+        refuse_recording()
         with self._changed:
             if self._closed:
                 raise CancelledError(f"{self._name} is closed, and takes no more elements")
@@ -161,6 +163,7 @@ class QueueBase:
         return self._given([stack(column, k) for k, column in enumerate(zip(*self._taken(n, fewer), strict=True))])
 
     def _taken(self, n: int, fewer: bool) -> list[Element]:
+        refuse_recording()
         with self._taking, self._changed:
             while self._count() < n + (0 if self._closed else self._least) and not self._ended():
                 self._changed.wait()
@@ -186,16 +189,19 @@ class QueueBase:
 
         What is there can still be taken.
         """
+        refuse_recording()
         with self._changed:
             self._closed = True
             self._cancelled = self._cancelled or cancel_pending_enqueues
             self._changed.notify_all()
 
     def is_closed(self, name: str | None = None) -> Tensor:
+        refuse_recording()
         return from_numpy(np.bool_(self._closed))  # type: ignore[arg-type]
 
     def size(self, name: str | None = None) -> Tensor:
         """How many elements there are."""
+        refuse_recording()
         with self._changed:
             return from_numpy(np.int32(self._count()))  # type: ignore[arg-type]
 

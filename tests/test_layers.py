@@ -24,7 +24,7 @@ LAYERS = [
     ["data"],
     ["queue"],
     ["module", "autodiff", "testing", "functions"],
-    ["keras"],
+    ["keras", "config"],
     ["train"],
     ["_public"],
     ["__main__"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import time
 import weakref
 from collections.abc import Sequence
 from functools import cache
@@ -73,6 +74,7 @@ class Executable:
 
     def __init__(self, program: Program, scalars: Sequence[TensorType] = ()) -> None:
         """`scalars` are the types of the last inputs, which are given as Python numbers."""
+        self.made = time.time()
         self.plan: Plan = plan(program)
         self.scalars = scalars
         self.array_count = len(program.inputs) - len(scalars)

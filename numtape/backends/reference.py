@@ -16,11 +16,17 @@ from numtape.ir.program import INPUT, Instruction, Program
 
 def interpret(program: Program, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
     """The program's outputs, as new arrays."""
+    values = interpret_all(program, inputs)
+    return [np.array(values[k]) for k in program.outputs]
+
+
+def interpret_all(program: Program, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """The value of each instruction."""
     values: list[npt.NDArray[Any]] = []
     with np.errstate(all="ignore"):
         for instruction in program.instructions:
             values.append(inputs[instruction.attributes[0]] if instruction.op is INPUT else _run(instruction, values))
-    return [np.array(values[k]) for k in program.outputs]
+    return values
 
 
 def _run(i: Instruction, values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,21 @@ from numtape.ir.kernel import Kernel
 
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How a kernel came into this process: by its key, when, after how many seconds, and whether it was compiled or
+    found on disk."""
+
+    key: str
+    when: float
+    seconds: float
+    compiled: bool
+
+
+LOADINGS: dict[str, Loading] = {}
+"""The last loading of each kernel."""
 
 
 def address(kernel: Kernel) -> int:
@@ -41,11 +57,12 @@ def address(kernel: Kernel) -> int:
 
         full = sha256(f"{key} {fingerprint()}".encode()).hexdigest()
         symbol = f"nt_{full}"
+        started = time.perf_counter()
         code = store().get(full)
+        compiled = code is None
         if code is not None:
             COUNTERS.disk_hits += 1
         else:
-            started = time.perf_counter()
             with _uninterrupted():
                 from numtape.codegen.compile import compile_kernel
 
@@ -54,6 +71,7 @@ def address(kernel: Kernel) -> int:
             COUNTERS.compilations += 1
             store().put(full, code, {"kernel": kernel.name})
         _addresses[key] = load(code, symbol)
+        LOADINGS[key] = Loading(key, time.time(), time.perf_counter() - started, compiled)
         return _addresses[key]
 
 

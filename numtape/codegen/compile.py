@@ -85,6 +85,11 @@ def lowered(kernel: Kernel, symbol: str) -> str:
             library=library, pipeline_class=_Pipeline,
         )  # fmt: skip
         (module,) = library.modules
+        if "for " in kernel.source:
+            # A loop is vectorized only around what is inlined; elsewhere copies would only take time to compile.
+            for function in module.functions:
+                if function.name.startswith(intrinsics.PREFIX):
+                    function.attributes.add("alwaysinline")
         _write_entry(module, symbol, target, result.fndesc, argument_types)
         return str(module)
 

@@ -2,8 +2,8 @@
 
 The functions of `numtape.codegen.vector_math` are evaluated here with LLVM values, so that compiled and plain
 kernels share one algorithm; the other names complete them (`numtape.codegen.plain` has the counterparts for
-plain Python, and states what each does). Arguments of one call have one type; nothing is promoted. No
-function is compiled on the way: a call costs the milliseconds its instructions take.
+plain Python, and states what each does). Arguments of one call have one type; nothing is promoted. An algorithm
+becomes one function of the kernel's module, however often it is called.
 
 Numba gives its own fast-math flags to every floating-point instruction that carries none, and those would
 break argument reductions and signed zeros. Hence every instruction here carries a flag: `contract` where a
@@ -235,10 +235,22 @@ def _define(
     INTRINSICS[name] = intrinsic(typed)
 
 
+PREFIX = "nt."
+"""What the names of functions that algorithms become begin with."""
+
+
 def _define_algorithm(name: str) -> None:
     def emit(builder: ir.IRBuilder, t: NumbaType, *values: ir.Value) -> ir.Value:
-        m = LlvmArithmetic(builder, t.bitwidth)
-        return ALGORITHMS[name].text(m, *(m.number(v) for v in values)).value
+        module, symbol = builder.module, f"{PREFIX}{name}.{t}"
+        function = module.globals.get(symbol)
+        if function is None:
+            kind = values[0].type
+            function = ir.Function(module, ir.FunctionType(kind, [kind] * len(values)), symbol)
+            function.linkage = "internal"
+            inner = ir.IRBuilder(function.append_basic_block())
+            m = LlvmArithmetic(inner, t.bitwidth)
+            inner.ret(ALGORITHMS[name].text(m, *map(m.number, function.args)).value)
+        return builder.call(function, values)
 
     _define(name, ALGORITHMS[name].arity, _is_real, emit)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from numtape.data import stages
 from numtape.data.elements import open_elements
 from numtape.errors import OutOfRangeError
+from numtape.tape.trace import refuse_recording
 
 
 class EndOfSequence(OutOfRangeError, StopIteration):
@@ -28,6 +29,7 @@ class Iterator:
     """
 
     def __init__(self, stage: stages.Stage) -> None:
+        refuse_recording()
         self._stage = stage
         self._cursor = open_elements(stage)
 
@@ -40,6 +42,7 @@ class Iterator:
         return self
 
     def __next__(self) -> Any:
+        refuse_recording()
         found = self._cursor.take(1)
         if found:
             return found[0]
@@ -47,6 +50,7 @@ class Iterator:
 
     def get_next(self, name: str | None = None) -> Any:
         """The next element; `nt.errors.OutOfRangeError`, which is a StopIteration here, if there is none."""
+        refuse_recording()
         found = self._cursor.take(1)
         if found:
             return found[0]

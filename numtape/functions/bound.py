@@ -17,7 +17,7 @@ from numtape.backends.buffer import Buffer
 from numtape.functions.direct import Direct
 from numtape.functions.recording import Argument, Output
 from numtape.tape.tensor import EPOCH, Tensor
-from numtape.tape.trace import STATE
+from numtape.tape.trace import STATE, WATCHES
 
 
 class BoundFunction:
@@ -33,7 +33,7 @@ class BoundFunction:
         self.__name__ = name
         self._direct = direct
         self._tensors = [Tensor(t._type, Buffer(a.reshape(-1))) for a, t in zip(arrays, tensors, strict=True)]
-        inputs, numbers = direct.gather(self._tensors)
+        inputs, numbers = direct.gather(self._tensors, bound=True)
         self._binding, self._found = direct.executable.prepare(inputs, numbers)
         self._new = self._binding.results
         self._epoch = EPOCH[0] - 1
@@ -45,20 +45,32 @@ class BoundFunction:
 
     def __call__(self) -> Any:
         if EPOCH[0] != self._epoch or STATE.trace.inputs:
-            self._bind_anew()
+            inputs, numbers = self._bind_anew()
+            if WATCHES:
+                return self._watched(inputs, numbers)
         elif self._has_live_numbers:
             self._direct.executable.write_numbers(self._binding, self._direct.numbers())
         self._entry(self._address)
         return self.result
 
-    def _bind_anew(self) -> None:
+    def _bind_anew(self) -> tuple[list[Buffer], list[Any]]:
         """Take in where everything is now; Variables whose buffer somebody else holds get one of their own."""
         STATE.trace.materialize()
         direct = self._direct
-        inputs, numbers = direct.gather(self._tensors)
+        inputs, numbers = direct.gather(self._tensors, bound=True)
         direct.keep(inputs)
         direct.executable.write(self._binding, [*inputs, *self._new], numbers)
-        self._epoch = EPOCH[0]
+        self._epoch = -1 if direct.copies_arrays else EPOCH[0]
+        return inputs, numbers
+
+    def _watched(self, inputs: list[Buffer], numbers: list[Any]) -> Any:
+        """The same call, for somebody who looks at what goes in and what comes out."""
+        self._epoch -= 1  # so that the next call comes here, too
+        executable = self._direct.executable
+        end = WATCHES[0].begin(self._direct.ran, [buffer.copy() for buffer in inputs], numbers)
+        self._entry(self._address)
+        end([*(inputs[k] for k in executable.donated), *self._new])
+        return self.result
 
     def _view(self, leaf: Any) -> Any:
         if not isinstance(leaf, Output):

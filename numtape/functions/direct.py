@@ -10,20 +10,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
 from sys import getrefcount
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numtape import nest
 from numtape.backends.buffer import ALONE_IN_MAP, Buffer
 from numtape.backends.native import chooser
 from numtape.cache.statistics import COUNTERS
-from numtape.functions.recording import Argument, Output, OutputRows, Segment
+from numtape.functions.recording import Argument, Array, Output, OutputRows, Segment
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.lower import lower
-from numtape.tape.tensor import EPOCH, Tensor, buffer_of, from_numpy
+from numtape.tape.tensor import EPOCH, Tensor, buffer_of
+from numtape.tape.trace import RAN, Node
 from numtape.tape.variable import Variable
-
-if TYPE_CHECKING:
-    from numtape.tape.trace import Node
 
 _HELD_ONCE = ALONE_IN_MAP + 1
 """What `map(getrefcount, things)` says of a thing that, beside the list, one other holds."""
@@ -44,6 +42,7 @@ class Direct:
         ]))  # fmt: skip
         lowered = lower(node.path(), tuple(wanted), frozenset())
         self.executable = lowered.compile()
+        self.ran = lowered, *(segment.provenance or ())
         # Inputs come from a pool: arguments, Variables, what is captured, packs.
         self.arguments = [source.number for _, source in segment.sources if isinstance(source, Argument)]
         self.variables = [source for _, source in segment.sources if isinstance(source, Variable)]
@@ -73,6 +72,11 @@ class Direct:
         self.donated_parts = [(k, *parts[place]) for k, place in chosen.items() if place in parts]
 
     @property
+    def copies_arrays(self) -> bool:
+        """Whether the function captured an array that no program can read where it is."""
+        return any(isinstance(c, Array) and c.buffer is None for c in self.captured)
+
+    @property
     def in_place(self) -> bool:
         """Whether all that is assigned takes over the memory of the old value."""
         results = self.executable.plan.results
@@ -84,6 +88,7 @@ class Direct:
         executable = self.executable
         binding, found = executable.prepare(arrays, scalars)
         COUNTERS.memory_hits += 1
+        RAN[0] = self.ran
         try:
             executable.entry(binding.header_address)
         finally:
@@ -93,7 +98,9 @@ class Direct:
                     variable._value = Tensor(variable._type, found[k])
                     EPOCH[0] += 1
             for pack, places in self.packed:
-                pack.buffers = [found[k] for k in places]
+                buffers = [found[k] for k in places]
+                EPOCH[0] += buffers != pack.buffers  # these compare by identity
+                pack.buffers = buffers
         executable.idle.append(binding)
         result = self.result
         if type(result) is Output:
@@ -101,12 +108,16 @@ class Direct:
         # Not a function within this one: a cycle of references would keep the buffers.
         return nest.map_structure(partial(self._give, found, tensors), result)
 
-    def gather(self, tensors: Sequence[Tensor]) -> tuple[list[Buffer], list[Any]]:
-        """The inputs of a call, arrays and numbers; what is changed in place and somebody else holds is a copy."""
+    def gather(self, tensors: Sequence[Tensor], bound: bool = False) -> tuple[list[Buffer], list[Any]]:
+        """The inputs of a call, arrays and numbers; what is changed in place and somebody else holds is a copy.
+
+        So is an array that the function captured, unless the inputs are to be bound.
+        """
         handles = [*map(_value_of, self.variables)]
         pool: list[Any] = [tensors[k]._data for k in self.arguments]
         pool += map(_data_of, handles)
-        pool += [c._data if isinstance(c, Tensor) else from_numpy(c)._data for c in self.captured]
+        for c in self.captured:
+            pool.append(c._data if isinstance(c, Tensor) else (bound and c.buffer) or c.tensor()._data)
         for pack in self.packs:
             pack.wait()
             pool += pack.buffers
@@ -137,8 +148,11 @@ class Direct:
             variable = self.variables[number]
             if variable._value._data is not arrays[k]:
                 variable._value = Tensor(variable._type, arrays[k])
+                EPOCH[0] += 1
         for k, pack, number in self.donated_parts:
-            pack.buffers[number] = arrays[k]
+            if pack.buffers[number] is not arrays[k]:
+                pack.buffers[number] = arrays[k]
+                EPOCH[0] += 1
 
     def _waited(self, tensors: Sequence[Tensor], handles: Sequence[Tensor], pool: list[Any]) -> list[Any]:
         """The pool, with what was pending computed."""
@@ -155,7 +169,7 @@ class Direct:
                 return Tensor(leaf.type, found[self.place[leaf.slot]])
             if isinstance(given, Argument):
                 return Tensor(leaf.type, buffer_of(tensors[given.number]))
-            return given if isinstance(given, Tensor | Variable) else from_numpy(given)
+            return given
         if type(leaf) is OutputRows:
             values, indices = (self._give(found, tensors, part) for part in (leaf.values, leaf.indices))
             return IndexedSlices(values, indices, leaf.shape)

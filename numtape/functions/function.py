@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-import linecache
-import threading
-import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from numtape import nest
 from numtape.functions.bound import BoundFunction
-from numtape.functions.direct import Direct
-from numtape.functions.recording import Argument, Look, Recorder, Segment
-from numtape.functions.replay import Replay
-from numtape.tape.explain import line_of
-from numtape.tape.indexed_slices import IndexedSlices
+from numtape.functions.signature import Identity, signature
+from numtape.functions.ways import Recording, Tally
+from numtape.tape.convert import convert_to_tensor
 from numtape.tape.operands import as_tensor
 from numtape.tape.spec import TensorSpec
-from numtape.tape.tensor import Tensor, buffer_of, from_numpy
-from numtape.tape.trace import STATE
+from numtape.tape.tensor import Tensor
 from numtape.tape.variable import Variable
-
-MAX_VARIANTS = 64
-"""So many ways through a function are kept for a signature; with more, it runs as plain Python."""
 
 
 def function(
@@ -74,17 +64,24 @@ def function(
     return Function(func, input_signature)
 
 
+class Settings:
+    """What `nt.config` sets."""
+
+    run_eagerly = False
+
+
 class Function:
     """A function that is recorded once for each signature; made by `nt.function`."""
 
     def __init__(self, python_function: Callable[..., Any], input_signature: Any = None) -> None:
-        functools.update_wrapper(self, python_function)
+        functools.update_wrapper(self, python_function, updated=())
         self.__name__: str = getattr(python_function, "__name__", "function")
         self._python_function = python_function
         self._input_signature = None if input_signature is None else tuple(input_signature)
         self._recordings: dict[Any, Recording] = {}
-        self._bound: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
-        self._lock = threading.RLock()
+        self._methods: dict[int, tuple[Any, Function]] = {}
+        """For each instance, by its identity: a weak reference, and the function that is recorded for it."""
+        self._tally = Tally()
 
     @property
     def python_function(self) -> Callable[..., Any]:
@@ -97,25 +94,30 @@ class Function:
 
     def experimental_get_tracing_count(self) -> int:
         """How often the function was recorded."""
-        return sum(recording.count for recording in self._recordings.values())
+        return self._tally.count
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if Settings.run_eagerly:
+            return self._python_function(*args, **kwargs)
+        self._tally.calls += 1
         if self._input_signature is not None:
             args, kwargs = self._conform(args, kwargs), {}
         key, tensors = signature(args, kwargs)
-        recording = self._recordings.get(key) or self._begin(key, (args, kwargs))
+        recording = self._recordings.get(key) or self._begin(key)
         return recording.run(args, kwargs, tensors)
 
-    def _begin(self, key: Any, arguments: Any) -> Recording:
-        with self._lock:
-            first = not self._recordings
-            return self._recordings.setdefault(key, Recording(self._python_function, self._lock, arguments, first))
+    def _begin(self, key: Any) -> Recording:
+        with self._tally.lock:
+            for old in [k for k in self._recordings if any(type(x) is Identity and x.is_gone for x in k)]:
+                del self._recordings[old]
+            self._tally.begin(self.__name__, key)
+            return self._recordings.setdefault(key, Recording(self._python_function, self._tally))
 
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> ConcreteFunction:
         """The function for arguments of these kinds alone; tensors may be given as `nt.TensorSpec`.
 
-        It is called with tensors that fit, and with the same Python values (TypeError for others). Where all lengths
-        are known, the function is recorded at once.
+        It is called with tensors that fit; Python values may be left out, or are the same (TypeError for others).
+        Where all lengths are known, and Python looks at no values, the function is recorded at once.
 
         >>> import numtape as nt
         >>> square = nt.function(lambda x: x * x).get_concrete_function(nt.TensorSpec([2]))
@@ -129,10 +131,10 @@ class Function:
         if all(shape is not None and None not in shape for shape in shapes):
             arguments = nest.map_structure(_example, specs)
             key, tensors = signature(*arguments)
-            recording = self._recordings.get(key) or self._begin(key, arguments)
-            with self._lock:
+            recording = self._recordings.get(key) or self._begin(key)
+            with self._tally.lock:
                 if not recording.count:
-                    recording.record(arguments, tensors)
+                    recording.record(arguments, tensors, looks=False)
         return ConcreteFunction(self, *specs)
 
     def bind(self, *arrays: Any) -> BoundFunction:
@@ -159,24 +161,79 @@ class Function:
         for x in arrays:
             if not (isinstance(x, np.ndarray) and x.flags.c_contiguous and x.dtype.isnative):
                 raise ValueError(f"{self.__name__}: bind takes contiguous arrays, not {type(x).__name__} {x!r:.60}")
+        direct, tensors = self._direct(arrays)
+        return BoundFunction(direct, self.__name__, arrays, tensors)
+
+    def njit(self, *examples: Any) -> NopythonFunction:
+        """The function for code compiled by `numba.njit`, for arguments like these arrays, tensors or `nt.TensorSpec`.
+
+        What is returned is called from nopython code, or from Python, with arrays of these very shapes (ValueError) and
+        dtypes (`numba.TypingError`); for shape () with numbers as well. It returns new arrays, numbers for shape (), and
+        tuples for what is nested. `value_and_gradient` of it gives gradients, and `address` is for C. Variables are read
+        and changed, and arrays that it captures read, at each call; any number of threads may call, those of `prange`
+        included, and calls that change Variables run one after another. ValueError for what `bind` refuses.
+
+        >>> import numba
+        >>> import numtape as nt
+        >>> f = nt.function(lambda x: nt.reduce_sum(x**3)).njit(np.zeros(2)).value_and_gradient
+        >>> @numba.njit
+        ... def descend(x, steps):
+        ...     for _ in range(steps):
+        ...         value, gradient = f(x)
+        ...         x = x - 0.1 * gradient
+        ...     return value, x
+        >>> descend(np.array([1.0, 2.0]), 2)
+        (0.855..., array([0.553, 0.608]))
+        """
+        from numtape.functions.nopython import NopythonFunction
+
+        given = [as_tensor(x) if isinstance(x, np.generic) else x for x in examples or self._input_signature or ()]
+        specs = [*map(_spec, given)]
+        for spec in specs:
+            if not isinstance(spec, TensorSpec) or spec.shape is None or None in spec.shape:
+                raise TypeError(f"{self.__name__}: njit takes arrays, tensors or TensorSpecs of known shapes, not {spec!r:.60}")
+        kinds = [tensor_type(spec.dtype, tuple(spec.shape)) for spec in specs]
+        return NopythonFunction(self, values(self._plain), kinds)
+
+    def scipy(self, dtype: Any = None) -> Objective:
+        """The function as `scipy.optimize.minimize(f, x0, jac=True)` takes it: `f(x, *args)` gives (value, gradient).
+
+        The value, which has to be a single float (ValueError), and the gradient with respect to x are float64. The
+        function sees `x` in `dtype`, by default that of the `input_signature` or else float64. Its methods `hess` and
+        `hessp` are for the options of these names. It is recorded once for each shape of x and kind of `args`, and where
+        Python looks at no values a call is a single native call. Any thread may call.
+
+        >>> import numtape as nt
+        >>> from scipy.optimize import minimize
+        >>> f = nt.function(lambda x, a: nt.reduce_sum((x - a) ** 4)).scipy()
+        >>> found = minimize(f, np.zeros(3), args=(np.array([1.0, 2.0, 3.0]),), jac=True, hess=f.hess, method="trust-exact")
+        >>> np.round(found.x, 2)
+        array([1., 2., 3.])
+        """
+        if dtype is None:
+            signature = nest.flatten(self._input_signature)
+            dtype = signature[0].dtype if self._input_signature else float64
+        return Objective(self, as_dtype(dtype))
+
+    def _plain(self, *args: Any) -> Any:
+        """What the function does, without recording it by itself."""
+        return self._python_function(*(args if self._input_signature is None else self._conform(args, {})))
+
+    def _direct(self, arrays: Sequence[Any]) -> tuple[Direct, list[Tensor]]:
+        """The function for arrays like these, as one program, and the arrays as tensors; ValueError if it is not."""
         key, tensors = signature(arrays, {})
-        recording = self._recordings.get(key) or self._begin(key, (arrays, {}))
-        return BoundFunction(recording.direct((arrays, {}), tensors), self.__name__, arrays, tensors)
+        recording = self._recordings.get(key) or self._begin(key)
+        return recording.direct((arrays, {}), tensors), tensors
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        bound = self._bound.get(instance)
-        if bound is None:
-            reference = weakref.ref(instance)
-            plain = self._python_function
-
-            @functools.wraps(plain)
-            def method(*args: Any, **kwargs: Any) -> Any:
-                return plain(reference(), *args, **kwargs)
-
-            bound = self._bound[instance] = Function(method, self._input_signature)
-        return bound
+        reference, function = self._methods.get(id(instance), (None, None))
+        if reference is None or reference() is not instance:
+            reference = weakref.ref(instance, functools.partial(_forget_method, weakref.ref(self), id(instance)))
+            function = Function(_method(self._python_function, reference), self._input_signature)
+            self._methods[id(instance)] = reference, function
+        return Method(instance, function)
 
     def _conform(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments as tensors of the input signature."""
@@ -186,18 +243,24 @@ class Function:
         assert specs is not None
         if len(args) != len(specs):
             raise TypeError(f"{self.__name__} takes {len(specs)} arguments by its input_signature, got {len(args)}")
-        leaves, flat = nest.flatten(args), nest.flatten(specs)
-        nest.assert_same_structure(args, specs)
-        tensors = []
-        for x, spec in zip(leaves, flat, strict=True):
-            tensor = x if isinstance(x, Tensor | Variable) else as_tensor(x, spec.dtype)
-            if not spec.is_compatible_with(tensor):
-                raise TypeError(
-                    f"{self.__name__}: an argument of shape {tensor.shape} and dtype {tensor.dtype.name} does not fit "
-                    f"{spec} of the input_signature"
-                )
-            tensors.append(tensor)
-        return nest.pack_sequence_as(args, tensors)  # type: ignore[no-any-return]
+        return tuple([self._fit(spec, x) for spec, x in zip(specs, args, strict=True)])
+
+    def _fit(self, spec: Any, x: Any) -> Any:
+        """An argument as its spec, or a structure of them, says."""
+        if isinstance(spec, TensorSpec):
+            tensor = convert_to_tensor(x) if isinstance(x, Tensor | Variable) else as_tensor(x, spec.dtype)
+            if spec.is_compatible_with(tensor):
+                return tensor
+            x = tensor._type
+        elif isinstance(spec, Mapping):
+            if isinstance(x, Mapping) and spec.keys() == x.keys():
+                return nest.pack_sequence_as(x, nest.flatten({key: self._fit(spec[key], x[key]) for key in x}))
+        elif isinstance(spec, list | tuple):
+            if isinstance(x, list | tuple) and len(x) == len(spec):
+                return nest.pack_sequence_as(x, nest.flatten([*map(self._fit, spec, x)]))
+        elif x is spec or (type(x) is type(spec) and x == spec):
+            return x
+        raise TypeError(f"{self.__name__}: an argument {x!r:.80} does not fit {spec} of the input_signature")
 
     def __repr__(self) -> str:
         return f"<nt.function {self.__name__}: {len(self._recordings)} signatures recorded>"
@@ -216,7 +279,15 @@ class ConcreteFunction:
         return self._specs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        nest.assert_same_structure(self._specs, (args, kwargs))
+        own, named = self._specs
+        if len(args) < len(own):  # without those that are Python values
+            rest = iter(args)
+            args = *[x if _is_python(x) else next(rest, None) for x in own], *rest
+        kwargs = {key: x for key, x in named.items() if _is_python(x)} | kwargs
+        try:
+            nest.assert_same_structure(self._specs, (args, kwargs))
+        except ValueError as error:
+            raise TypeError(f"{self._owner.__name__} was made concrete for {self._specs}; {error}") from None
         for spec, x in zip(nest.flatten(self._specs), nest.flatten((args, kwargs)), strict=True):
             fits = x is spec or (type(x) is type(spec) and x == spec)
             if isinstance(spec, TensorSpec):
@@ -229,198 +300,6 @@ class ConcreteFunction:
         return f"<nt.function {self._owner.__name__} for {self._specs}>"
 
 
-class Recording:
-    """What was recorded of a function for one signature: a tree of segments."""
-
-    def __init__(self, function: Callable[..., Any], lock: Any, arguments: Any, creates: bool) -> None:
-        self._function = function
-        self._lock = lock
-        self._kept = nest.map_structure(lambda x: None if _is_tensor(x) else x, arguments)
-        """Objects that the signature knows by their identity."""
-        self._creates = creates
-        self._root: Segment | None = None
-        self._direct: Direct | None = None
-        """For a function in which nothing is looked at."""
-        self.count = 0
-        """How often it was recorded."""
-        self._plain = False
-        """Whether there are too many ways through it."""
-        self._has_rules = False
-        """Whether gradients lead through rules in Python, which see values of their own call alone."""
-
-    def run(self, args: Any, kwargs: Any, tensors: Sequence[Any]) -> Any:
-        """Call the function with arguments whose tensors are these."""
-        if self._direct is not None and not STATE.tapes:
-            return self._direct(tensors)
-        while not (self._plain or (self._has_rules and STATE.tapes)):
-            if self._root is not None:
-                replay = Replay(tensors)
-                missing, found = replay.run(self._root)
-                if missing is None:
-                    return found
-                replay.undo()
-            with self._lock:
-                self.record((args, kwargs), tensors)
-        args, kwargs = _filled((args, kwargs), tensors)
-        return self._function(*args, **kwargs)
-
-    def direct(self, arguments: Any, tensors: Sequence[Any]) -> Direct:
-        """The function as one program; ValueError if it is not."""
-        with self._lock:
-            if self._root is None:
-                self.record(arguments, tensors)
-        if self._direct is None:
-            look = self._root.look if self._root else None
-            place = "{}:{}".format(*line_of(look.code, look.lasti)) if look else "somewhere"
-            raise ValueError(f"{self._function.__name__}: cannot be bound, since Python looks at a value at {place}")
-        if not self._direct.in_place:
-            name = self._function.__name__
-            raise ValueError(f"{name}: cannot be bound, since a Variable's new value has no part of the old one")
-        return self._direct
-
-    def record(self, arguments: Any, tensors: Sequence[Any]) -> None:
-        """Record the way that the function goes with these arguments."""
-        # Handles of their own, so that the function's tensors are told apart from those it captures.
-        own = [Tensor(t._type, buffer_of(t)) for t in map(_tensor, tensors)]
-        args, kwargs = _filled(arguments, own)
-        creates, self._creates = self._creates, False
-        recorder = Recorder(creates)
-        segments = recorder.rehearse(lambda: self._function(*args, **kwargs), own)
-        self.count += 1
-        if recorder.created:
-            recorder = Recorder(False)
-            segments = recorder.rehearse(lambda: self._function(*args, **kwargs), own)
-        self._has_rules = self._has_rules or bool(recorder._detours)
-        self._keep(segments)
-        self._direct = Direct(recorder.trace.node, segments[0]) if len(segments) == 1 else None
-
-    def _keep(self, segments: Sequence[Segment]) -> None:
-        """Put the segments of one way into the tree."""
-        for segment, following in pairwise(segments):
-            segment.following[segment.look.seen] = following  # type: ignore[union-attr]
-        at = self._root
-        for segment in segments:
-            if at is None or not alike(at, segment):
-                self._root = segments[0]  # its Python goes another way than it did
-                return
-            look = segment.look
-            if look is None:
-                return
-            if look.seen not in at.following:
-                at.following[look.seen] = segment.following[look.seen]
-                self._count_ways(look)
-                return
-            at = at.following[look.seen]
-
-    def _count_ways(self, look: Look) -> None:
-        if self._root is not None and ways(self._root) > MAX_VARIANTS:
-            self._plain = True
-            filename, line = line_of(look.code, look.lasti)
-            text = linecache.getline(filename, line).strip()
-            warnings.warn(
-                f"nt.function: {self._function.__name__} went more than {MAX_VARIANTS} ways, as values decided at "
-                f"{filename}:{line} ({text}); from here on it runs as plain Python",
-                stacklevel=5,
-            )
-
-
-def ways(segment: Segment) -> int:
-    """How many ways lead through a tree."""
-    count, open_ = 0, [segment]
-    while open_:
-        segment = open_.pop()
-        open_ += segment.following.values()
-        count += not segment.following
-    return count
-
-
-def alike(a: Segment, b: Segment) -> bool:
-    """Whether two segments were recorded by the same Python; numbers may differ, and are those of the first."""
-    return bool(
-        a.instructions == b.instructions
-        and len(a.sources) == len(b.sources)
-        and all(m == n and _same_source(x, y) for (m, x), (n, y) in zip(a.sources, b.sources, strict=True))
-        and [(v, slot) for v, slot, _ in a.assigned] == [(v, slot) for v, slot, _ in b.assigned]
-        and (a.look and (a.look.slot, a.look.view)) == (b.look and (b.look.slot, b.look.view))
-    )
-
-
-def _same_source(x: Any, y: Any) -> bool:
-    if x is y:
-        return True
-    if type(x) is not type(y) or isinstance(x, Variable):
-        return False
-    if isinstance(x, Argument):
-        return bool(x.number == y.number)
-    a, b = np.asarray(x), np.asarray(y)
-    return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
-
-
-# ---- signatures --------------------------------------------------------------------------------------------------
-
-
-def signature(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, list[Any]]:
-    """What tells calls apart that are recorded apart, and the tensors among the arguments."""
-    key: list[Any] = []
-    tensors: list[Any] = []
-    for x in args:
-        kind = type(x)
-        if kind is Tensor:
-            key.append(x._type)
-            tensors.append(x)
-        elif kind is np.ndarray:
-            tensor = from_numpy(x)
-            key.append(tensor._type)
-            tensors.append(tensor)
-        else:
-            _describe(x, key, tensors)
-    for name in sorted(kwargs) if kwargs else ():
-        key += ("keyword", name)
-        _describe(kwargs[name], key, tensors)
-    return tuple(key), tensors
-
-
-def _describe(x: Any, key: list[Any], tensors: list[Any]) -> None:
-    kind = type(x)
-    if kind is float:
-        key += (float, x.hex())
-    elif x is None or kind in _VALUES:
-        key += (kind, x)
-    elif _is_tensor(x):
-        tensor = as_tensor(x)
-        key.append(tensor._type)
-        tensors.append(tensor)
-    elif isinstance(x, Mapping):
-        names = sorted(x)
-        key += (kind, len(x), *names)
-        for name in names:
-            _describe(x[name], key, tensors)
-    elif nest.is_nested(x):
-        key += (kind, len(x))
-        for item in x:
-            _describe(item, key, tensors)
-    else:
-        key += ("object", id(x))
-
-
-_VALUES = frozenset({bool, int, str, bytes, complex, type(...)})
-
-
-def _is_tensor(x: Any) -> bool:
-    """Whether an argument is a tensor for the function; Variables stay what they are."""
-    return isinstance(x, Tensor | IndexedSlices | np.ndarray | np.generic)
-
-
-def _tensor(x: Any) -> Tensor:
-    return x if type(x) is Tensor else as_tensor(x)
-
-
-def _filled(arguments: Any, tensors: Sequence[Any]) -> Any:
-    """The arguments with other tensors in the places of theirs."""
-    given = iter(tensors)
-    return nest.map_structure(lambda x: next(given) if _is_tensor(x) else x, arguments)
-
-
 def _example(x: Any) -> Any:
     """A tensor of the kind that a spec describes."""
     return as_tensor(np.zeros(x.shape, x.dtype.dtype)) if isinstance(x, TensorSpec) else x
@@ -428,3 +307,52 @@ def _example(x: Any) -> Any:
 
 def _spec(x: Any) -> Any:
     return TensorSpec.from_tensor(x) if isinstance(x, Tensor | np.ndarray) else x
+
+
+def _is_python(x: Any) -> bool:
+    """Whether there is no tensor in an argument."""
+    return not any(isinstance(leaf, TensorSpec) for leaf in nest.flatten(x))
+
+
+# ---- methods -----------------------------------------------------------------------------------------------------
+
+
+class Method:
+    """A function of an instance; what was recorded for it lasts as long as the instance."""
+
+    def __init__(self, instance: Any, function: Function) -> None:
+        self.__self__ = instance
+        self.__func__ = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__func__":  # of a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.__func__, name)
+
+    def __repr__(self) -> str:
+        return f"{self.__func__!r} of {self.__self__!r}"
+
+
+def _method(plain: Callable[..., Any], reference: weakref.ref[Any]) -> Callable[..., Any]:
+    """A method of an instance that it does not keep alive."""
+
+    @functools.wraps(plain)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        instance = reference()
+        if instance is None:
+            raise ReferenceError(f"{method.__name__} is of an object that is gone; keep the object")
+        return plain(instance, *args, **kwargs)
+
+    whole = inspect.signature(plain)
+    method.__signature__ = whole.replace(parameters=[*whole.parameters.values()][1:])  # type: ignore[attr-defined]
+    return method
+
+
+def _forget_method(function: weakref.ref[Function], key: int, reference: weakref.ref[Any]) -> None:
+    """An instance is gone."""
+    owner = function()
+    if owner is not None and owner._methods.get(key, (None,))[0] is reference:
+        del owner._methods[key]

@@ -11,21 +11,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from numtape import nest
+from numtape.backends.buffer import Buffer
 from numtape.dtypes import TensorType
 from numtape.ir.program import INPUT, Instruction
+from numtape.ops.core import PUBLIC
 from numtape.ops.random import DRAWS, STREAMS
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.operands import as_tensor
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import Tensor, buffer_of
-from numtape.tape.trace import STATE, Trace
-from numtape.tape.variable import Variable
+from numtape.tape.tensor import EPOCH, Tensor, buffer_of, from_numpy, to_array
+from numtape.tape.trace import STATE, Node, Trace, forsake
+from numtape.tape.variable import PackedVariable, Variable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +37,29 @@ class Argument:
     number: int
 
 
-Source = Argument | Variable | Tensor | npt.NDArray[Any]
+@dataclass(frozen=True, slots=True, eq=False)
+class Array:
+    """An array that the function captured, and what it becomes as an operand."""
+
+    array: npt.NDArray[Any]
+    type: TensorType
+
+    @property
+    def buffer(self) -> Buffer | None:
+        """The array itself, for a program to read where it is; None if it is not laid out like a tensor."""
+        array = self.array
+        fits = array.dtype == self.type.dtype.dtype and array.shape == self.type.shape and array.flags.c_contiguous
+        return Buffer(array.reshape(-1)) if fits else None
+
+    def tensor(self) -> Tensor:
+        """The elements as they are now; ValueError if the array has got another shape."""
+        tensor = from_numpy(to_array(self.array, self.type.dtype))
+        if tensor._type is not self.type:
+            raise ValueError(f"nt.function: an array had shape {self.type.shape} before, and now {tensor.shape}")
+        return tensor
+
+
+Source = Argument | Variable | Tensor | Array
 """Where an input comes from at each call: an argument; a Variable, at its value; a tensor, or an array as it is by
 then, that the function captured."""
 
@@ -55,10 +79,24 @@ class Look:
     lasti: int
 
 
+class Provenance(NamedTuple):
+    """Where the instructions of a recording come from: its last node, places in the user's code, and names of inputs by
+    their slots. For people who ask; it holds no values."""
+
+    node: Node
+    sites: list[tuple[int, CodeType, int]]
+    names: dict[int, str]
+
+
 @dataclass(slots=True, eq=False)
 class Segment:
     """What is recorded between two looks."""
 
+    token: object = field(default_factory=object)
+    """What it is known by where it should not be kept alive."""
+    provenance: Provenance | None = None
+    count: int = 0
+    """How often it was replayed."""
     sources: list[tuple[int, Source]] = field(default_factory=list)
     """Slots that come from outside."""
     numbers: list[tuple[int, TensorType]] = field(default_factory=list)
@@ -67,6 +105,8 @@ class Segment:
     packs: list[tuple[Pack, tuple[int, ...]]] = field(default_factory=list)
     instructions: list[tuple[int, Instruction]] = field(default_factory=list)
     donations: list[tuple[int, int]] = field(default_factory=list)
+    reads: list[tuple[Variable, int]] = field(default_factory=list)
+    """Variables that tapes see read, and the slots that this gave."""
     assigned: list[tuple[Variable, int, TensorType]] = field(default_factory=list)
     packed: list[tuple[Pack, tuple[int, ...]]] = field(default_factory=list)
     look: Look | None = None
@@ -96,23 +136,35 @@ class OutputRows:
     shape: Any
 
 
+class GaveUp(BaseException):
+    """Recording a function was given up: it does what only Python can repeat, or what is not to be seen now."""
+
+
 class Recorder:
     """Stands among the tapes while a function is recorded, and notes what a replay has to do again."""
 
     _detours: tuple[Any, ...] = ()
     _start = 0
 
-    def __init__(self, creates: bool) -> None:
+    def __init__(self, arguments: Sequence[Tensor], creates: bool, looks: bool = True) -> None:
+        self.numbers = {id(tensor): number for number, tensor in enumerate(arguments)}
         self.creates = creates
         """Whether the function may create Variables."""
-        self.created: list[Variable] = []
+        self.may_look = looks
+        """Whether there are values to look at."""
+        self.created: list[tuple[Variable, Tensor]] = []
+        """Variables with their first values."""
+        self.draws: list[Any] = []
+        self.draws_kept = 0
+        """So many of the draws may be part of a first value."""
         self.trace = Trace()
         self.trace.holders = 1
         self.trace.recorder = self
-        self.reads: dict[int, Variable] = {}
+        self.reads: dict[int, tuple[Variable, int]] = {}
+        """For each slot that a read gave: the Variable, and the length by then."""
         self.before: dict[int, tuple[Variable, Tensor]] = {}
         self.packs_before: dict[int, tuple[Pack, Any]] = {}
-        self.arrays: dict[int, npt.NDArray[Any]] = {}
+        self.arrays: dict[int, tuple[Tensor, npt.NDArray[Any]]] = {}
         self.packs: list[tuple[int, Pack, int]] = []
         """The length at which a pack was taken in, and the number of its first input."""
         self.live: dict[int, tuple[int, Callable[[], Sequence[Any]]]] = {}
@@ -124,31 +176,46 @@ class Recorder:
     # ---- what is told ----------------------------------------------------------------------------------------------
 
     def _note_read(self, variable: Variable, slot: int, now: int) -> None:
-        self.reads.setdefault(slot, variable)
+        self.reads.setdefault(slot, (variable, now))
 
     def _forget_reads(self, end: int) -> None:
-        self.reads = {slot: variable for slot, variable in self.reads.items() if slot < end}
+        self.reads = {slot: read for slot, read in self.reads.items() if slot < end}
+        self.packs = [entry for entry in self.packs if entry[0] < end]
 
     def note_array(self, tensor: Tensor, given: Any) -> None:
         """A tensor was made of something that may be an array, whose elements may differ at the next call."""
         if isinstance(given, np.ndarray):
-            self.arrays[id(tensor)] = given
+            self.arrays[id(tensor)] = tensor, given
 
     def note_pack(self, pack: Pack) -> None:
         """A pack's values become inputs."""
         self.packs.append((self.trace.next_slot, pack, len(self.trace.inputs)))
 
     def note_assign(
-        self, variables: Sequence[Variable], pack: Pack | None, live: Callable[[], Sequence[Any]] | None = None
+        self,
+        variables: Sequence[Variable],
+        olds: Sequence[Tensor],
+        pack: Pack | None,
+        live: Callable[[], Sequence[Any]] | None = None,
     ) -> None:
         """Variables, and a pack, are about to get new values; `live` gives the last Python numbers anew."""
-        for variable in variables:
-            self.before.setdefault(id(variable), (variable, variable._value))
+        for variable, old in zip(variables, olds, strict=True):
+            if isinstance(variable, PackedVariable):
+                self.give_up()
+            self.before.setdefault(id(variable), (variable, old))
         if pack is not None:
             self.packs_before.setdefault(id(pack), (pack, pack.state()))
         if live is not None:
             start = self.trace.node.scalar_count
             self.live[start] = len(self.trace.scalars) - start, live
+
+    def note_numbers(self, fresh: Sequence[Numbers], given: Sequence[Sequence[Any]]) -> None:
+        """A replay has given Python numbers: how to ask for each run of them anew, and what they were."""
+        start = self.trace.node.scalar_count
+        for numbers, found in zip(fresh, given, strict=True):
+            if callable(numbers):
+                self.live[start] = len(found), numbers
+            start += len(found)
 
     def note_created(self, variable: Variable) -> None:
         if not self.creates:
@@ -156,12 +223,25 @@ class Recorder:
                 "nt.function: a Variable is created here at a call that is not the first. Create it once, outside of "
                 "the function, or keep it: `if self.v is None: self.v = nt.Variable(...)`"
             )
-        self.created.append(variable)
+        self.created.append((variable, variable._value))
+        self.draws_kept = len(self.draws)
+
+    def give_up(self) -> None:
+        """Leave the function to Python."""
+        raise GaveUp
 
     def look(self, tensor: Tensor, view: Callable[[Any], Any], code: CodeType, lasti: int) -> None:
+        if self.trace.slot(tensor) is None and id(tensor) in self.numbers:
+            PUBLIC["identity"](tensor)  # takes it in
         slot = self.trace.slot(tensor)
-        if slot is None or self.quiet:
+        if slot is None:
             return
+        if self.quiet:
+            if not (self.before or self.packs_before):
+                return
+            view = _nothing  # numbers are asked for where a segment begins, and this has to be by then what it is now
+        if not self.may_look:
+            self.give_up()
         seen = view(buffer_of(tensor).array)
         look = Look(slot, view, seen, code, lasti)
         self.looks.append((self.trace.node.length, look, *self._assigned()))
@@ -170,36 +250,57 @@ class Recorder:
         news = {key: v._value._slot for key, (v, _) in self.before.items()}
         return news, [(pack, pack.slots) for pack, _ in self.packs_before.values()]
 
+    def mark(self) -> Any:
+        """What is known of looks and assignments, for `rewind`."""
+        return len(self.looks), dict(self.before), dict(self.packs_before)
+
+    def rewind(self, mark: Any) -> None:
+        """Forget what came since, which was undone."""
+        count, self.before, self.packs_before = mark
+        del self.looks[count:]
+        self.live = {start: entry for start, entry in self.live.items() if start < self.trace.node.scalar_count}
+
     # ---- running ---------------------------------------------------------------------------------------------------
 
-    def rehearse(self, call: Callable[[], Any], arguments: Sequence[Tensor]) -> list[Segment]:
+    def rehearse(self, call: Callable[[], Any]) -> list[Segment]:
         """Run the function and undo what it did; the segments of the way it went."""
         state = STATE
         outer = state.trace, state.tapes
-        draws: list[Any] = []
         state.trace, state.tapes = self.trace, [self]
-        heard, DRAWS.heard = DRAWS.heard, draws
+        heard, DRAWS.heard = DRAWS.heard, self.draws
         try:
-            result = call()
-            end = (self.trace.node.length, None, *self._assigned())
-            segments = self._segments(arguments, draws, end, result)
+            result = as_result(call())
+            segments = self._segments(result)
+            for _, first in self.created:
+                buffer_of(first)
+                first._trace = None
         finally:
             DRAWS.heard = heard
             state.trace, state.tapes = outer
             self.trace.recorder = None
             self.trace.holders -= 1
-        for variable, old in self.before.values():
-            variable._value = old
-        for pack, kept in self.packs_before.values():
-            pack.restore(kept)
-        STREAMS.put_back(draws)
+            self._undo()
+        forsake(t for r in self.trace.live if (t := r()) is not None and t._trace is self.trace)
         return segments
 
-    def _segments(self, arguments: Sequence[Tensor], draws: list[Any], end: Any, result: Any) -> list[Segment]:
+    def _undo(self) -> None:
+        for variable, old in self.before.values():
+            variable._value = old
+            EPOCH[0] += 1
+        for pack, kept in self.packs_before.values():
+            pack.restore(kept)
+        for variable, first in self.created:
+            if isinstance(variable, PackedVariable) and variable._number == len(variable._pack.buffers):
+                variable._pack.buffers.append(buffer_of(first))
+        STREAMS.put_back(self.draws[self.draws_kept :])
+
+    def _segments(self, result: Any) -> list[Segment]:
         trace = self.trace
+        end = (trace.node.length, None, *self._assigned())
         instructions = trace.node.recorded()
-        sources = self._sources(arguments, instructions)
-        fresh = self._fresh(draws)
+        sources = self._sources()
+        fresh = self._fresh()
+        reads = [(now, variable, slot) for slot, (variable, now) in self.reads.items()]
         donations = [d for node in trace.node.path() for d in node.donations]
         segments = []
         start = 0
@@ -221,6 +322,7 @@ class Recorder:
             for slot, pack, _ in self.packs:
                 if start <= slot < stop:
                     segment.packs.append((pack, tuple(range(slot, slot + len(pack.types)))))
+            segment.reads = [(v, slot) for now, v, slot in reads if start <= now < stop or (now == stop and not look)]
             segment.donations = [(new, old) for new, old in donations if start <= new < stop]
             for key, slot in news.items():
                 if before.get(key) != slot:
@@ -229,34 +331,42 @@ class Recorder:
             before, packs_before = news, {id(pack): slots for pack, slots in packs}
             start = stop
             segments.append(segment)
-        segments[-1].result = nest.map_structure(lambda x: self._output(x, arguments, instructions), result)
+        names = {slot: _name(source) for slot, source in sources.items()}
+        provenance = Provenance(trace.node, trace.sites, names)
+        for segment in segments:
+            segment.provenance = provenance
+        segments[-1].result = nest.map_structure(lambda x: self._output(x, instructions), result)
         for leaf in nest.flatten(segments[-1].result):
             parts = [leaf.values, leaf.indices] if isinstance(leaf, OutputRows) else [leaf]
             segments[-1].outputs += [part for part in parts if isinstance(part, Output)]
         return segments
 
-    def _sources(self, arguments: Sequence[Tensor], instructions: list[Instruction]) -> dict[int, Source]:
+    def _sources(self) -> dict[int, Source]:
         """Where each input comes from, by its slot; those of packs are not among them."""
-        numbers = {id(tensor): number for number, tensor in enumerate(arguments)}
         olds = {id(old): variable for variable, old in self.before.values()}
+        reads = {slot: variable for slot, (variable, _) in self.reads.items()}
+        changed = {id(given) for tensor, given in self.arrays.values() if not _has_elements(tensor, given)}
         sources: dict[int, Source] = {}
         for tensor in self.trace.kept:
-            slot = self.trace.admitted[id(tensor)]
-            if id(tensor) in numbers:
-                sources[slot] = Argument(numbers[id(tensor)])
+            slot = self.trace.admitted.get(id(tensor))
+            if slot is None:  # what took it in has failed
+                continue
+            if id(tensor) in self.numbers:
+                sources[slot] = Argument(self.numbers[id(tensor)])
+            elif slot in reads:
+                sources[slot] = reads[slot]
             elif id(tensor) in olds:
                 sources[slot] = olds[id(tensor)]
+            elif id(tensor) in self.arrays and id(given := self.arrays[id(tensor)][1]) not in changed:
+                sources[slot] = Array(given, tensor._type)
             else:
-                sources[slot] = self.arrays.get(id(tensor), tensor)
-        for slot, variable in self.reads.items():
-            if slot in sources:
-                sources[slot] = variable
+                sources[slot] = tensor
         return sources
 
-    def _fresh(self, draws: list[Any]) -> dict[int, Numbers]:
+    def _fresh(self) -> dict[int, Numbers]:
         """Runs of Python numbers, by the number of the first."""
         scalars = self.trace.scalars
-        pending = list(draws)
+        seeds = {numbers: seed for seed, numbers in self.draws}
         found: dict[int, Numbers] = {}
         k = 0
         while k < len(scalars):
@@ -264,26 +374,60 @@ class Recorder:
                 count, numbers = self.live[k]
                 found[k] = numbers
                 k += count
-            elif pending and type(scalars[k]) is int and tuple(scalars[k : k + 2]) == pending[0][1]:
-                found[k] = partial(STREAMS.draw, pending.pop(0)[0])
+            elif seeds and (pair := tuple(scalars[k : k + 2])) in seeds:
+                found[k] = partial(STREAMS.draw, seeds[pair])
                 k += 2
             else:
                 found[k] = (scalars[k],)
                 k += 1
         return found
 
-    def _output(self, x: Any, arguments: Sequence[Tensor], instructions: list[Instruction]) -> Any:
+    def _output(self, x: Any, instructions: list[Instruction]) -> Any:
         if isinstance(x, IndexedSlices):
-            values, indices = (self._output(part, arguments, instructions) for part in (x.values, x.indices))
+            values, indices = (self._output(part, instructions) for part in (x.values, x.indices))
             return OutputRows(values, indices, x.shape)
-        if x is None or isinstance(x, Variable):
-            return x
-        if isinstance(x, bool | int | float | np.ndarray | np.generic):
-            x = as_tensor(x)
         if not isinstance(x, Tensor):
             return x
         slot = self.trace.slot(x)
         if slot is not None:
             return Output(slot, instructions[slot].type)
-        number = next((k for k, tensor in enumerate(arguments) if tensor is x), None)
+        number = self.numbers.get(id(x))
         return Output(-1, x._type, x if number is None else Argument(number))
+
+
+def as_result(structure: Any) -> Any:
+    """What a function returned, with tensors in the places of numbers, arrays and Variables.
+
+    TypeError for other objects, which would not differ from call to call.
+    """
+    return nest.map_structure(_as_result, structure)
+
+
+def _as_result(x: Any) -> Any:
+    if x is None or isinstance(x, Tensor | IndexedSlices | str | bytes):
+        return x
+    if isinstance(x, Variable):
+        return x.value()
+    if isinstance(x, bool | int | float | np.ndarray | np.generic):
+        return as_tensor(x)
+    raise TypeError(
+        f"nt.function: a function returns tensors and the like, in lists, tuples and dicts, and not {type(x).__name__}, "
+        "which would stay what it was when the function was recorded"
+    )
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, Argument):
+        return f"argument {source.number}"
+    return source.name if isinstance(source, Variable) else "a captured array"
+
+
+def _has_elements(tensor: Tensor, array: npt.NDArray[Any]) -> bool:
+    """Whether a tensor that was made of this array still has its elements."""
+    return array.shape == tensor.shape and bool(
+        to_array(array, tensor.dtype).tobytes() == buffer_of(tensor).array.tobytes()
+    )
+
+
+def _nothing(array: npt.NDArray[Any]) -> None:
+    """What Python sees that does not decide anything."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from sys import _getframe
 from typing import Any
 
 from numtape import nest
+from numtape.backends.buffer import Buffer
 from numtape.functions.recording import Argument, Output, OutputRows, Segment, Source
 from numtape.ir.program import Builder, Instruction, Value
 from numtape.ops.movement import same
 from numtape.ops.random import DRAWS, STREAMS
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import Tensor, buffer_of, from_numpy
-from numtape.tape.trace import LENGTH, STATE, Node, Trace
+from numtape.tape.tensor import EPOCH, Tensor, buffer_of
+from numtape.tape.trace import LENGTH, STATE, Node, Trace, caller
 from numtape.tape.variable import Variable
 
 
@@ -48,82 +50,108 @@ class Replay:
         self.where: dict[int, int] = {}
         """Slots of the recording to those of the trace."""
         self.last: Node | None = None
+        self.start: tuple[Node, dict[int, Buffer]] | None = None
+        """Where the trace was, and what was known, before the first segment."""
+        self.mark = None if trace.recorder is None else trace.recorder.mark()
 
-    def run(self, segment: Segment) -> tuple[Segment | None, Any]:
-        """Go on from a segment to the end of a known way: None and the result; else where the way is not known, and
-        what is seen there."""
-        self.enter(segment)
-        if segment.look is None:
-            return None, nest.map_structure(self._given, segment.result)
+    def run(self, segment: Segment) -> tuple[bool, Any]:
+        """Go from a segment on: True and the result; False, with nothing done, where something is seen that no
+        recording has seen there. Whatever fails leaves nothing done."""
         trace = self.trace
-        trace.holders += 1  # what is computed for a look is kept for what follows
+        looks = segment.look is not None
+        if looks:
+            trace.holders += 1  # what is computed for a look is kept for what follows
         try:
+            self.enter(segment)
             while segment.look is not None:
-                seen = self._look(segment)
-                following = segment.following.get(seen)
+                following = segment.following.get(self._look(segment))
                 if following is None:
-                    return segment, seen
+                    self._undo()
+                    return False, None
                 segment = following
                 self.enter(segment)
-            return None, nest.map_structure(self._given, segment.result)
+            return True, nest.map_structure(self._given, segment.result)
+        except BaseException:
+            self._undo()
+            raise
         finally:
-            trace.holders -= 1
+            if looks:
+                trace.holders -= 1
+                trace.let_go()
 
     def enter(self, segment: Segment) -> None:
         """Record a segment."""
         state, trace = STATE, self.trace
-        given = self._numbers(segment)  # may run what is pending, so it comes first
+        numbers = self._numbers(segment)  # may run what is pending, so it comes first
+        given = [x for part in numbers for x in part]
+        if self.start is None:
+            self.start = trace.node, dict(trace.known)
+        start = trace.node.length
         try:
             operands = [self._resolve(source) for _, source in segment.sources]
-            words = trace.key(_CALL, operands, [], state.tapes)
+            words = trace.key(_CALL, operands, [], ())
             packs = [pack.word(trace) for pack, _ in segment.packs]
             trace.scalars += given
             trace.next_slot += len(given)
-            key = (segment, self.last, words, *packs)
+            key = (segment.token, self.last, words, *packs)
             node = trace.node.edges.get(key)
             if node is None:
                 node = self._extend(segment, key, [*words, *(word for pack in packs for word in pack)])
-            news = [(v, trace.result((node.extra[0][slot], kind))) for v, slot, kind in segment.assigned]
+            where = node.extra[0]
+            news = [(v, trace.result((where[slot], kind))) for v, slot, kind in segment.assigned]
         except BaseException:
             trace.retract()
             raise
+        recorder = trace.recorder
+        if recorder is not None:
+            recorder.note_numbers(segment.fresh, numbers)
+            recorder.note_assign([v for v, _ in news], [v._value for v, _ in news], None)
+            for pack, _ in segment.packed:
+                recorder.note_assign((), (), pack)
         trace.node = node
         trace.next_slot = node.length
+        self.where = where
+        self.last = node
+        segment.count += 1
         if state.tapes:
             trace.tape_end = node.length
-        self.where = node.extra[0]
-        self.last = node
-        if trace.recorder is not None:
-            trace.recorder.note_assign([v for v, _ in news], None)
+            frame = caller(_getframe(2))
+            trace.sites.append((node.length, frame.f_code, frame.f_lasti))
+            for variable, slot in segment.reads:
+                for tape in state.tapes:
+                    tape._note_read(variable, where[slot], start)
         trace.assigned += [new for _, new in news]
         for variable, new in news:
             self.before.append((variable, variable._value))
             variable._value = new
+            EPOCH[0] += 1
         for pack, slots in segment.packed:
-            if trace.recorder is not None:
-                trace.recorder.note_assign((), pack)
             self.packs_before.append((pack, pack.state()))
-            pack.take_over(trace, tuple([self.where[slot] for slot in slots]))
+            pack.take_over(trace, tuple([where[slot] for slot in slots]))
 
-    def undo(self) -> None:
-        """Put back what the call has assigned and drawn so far."""
+    def _undo(self) -> None:
+        """Put back what the call has assigned, drawn and recorded so far."""
         for variable, old in reversed(self.before):
             variable._value = old
+            EPOCH[0] += 1
         for pack, state in reversed(self.packs_before):
             pack.restore(state)
         STREAMS.put_back(self.draws)
+        if self.start is not None:
+            self.trace.rewind(*self.start)
+        if self.trace.recorder is not None:
+            self.trace.recorder.rewind(self.mark)
 
-    def _numbers(self, segment: Segment) -> list[Any]:
+    def _numbers(self, segment: Segment) -> list[Sequence[Any]]:
         """The Python numbers of a segment, for this call."""
         heard, DRAWS.heard = DRAWS.heard, []
         try:
-            given = [x for numbers in segment.fresh for x in (numbers() if callable(numbers) else numbers)]
+            return [numbers() if callable(numbers) else numbers for numbers in segment.fresh]
+        finally:
             self.draws += DRAWS.heard
             if heard is not None:
                 heard += DRAWS.heard
-        finally:
             DRAWS.heard = heard
-        return given
 
     def _extend(self, segment: Segment, key: Any, words: Sequence[Any]) -> Node:
         trace = self.trace
@@ -144,7 +172,7 @@ class Replay:
             return []
 
         def finish(node: Node) -> None:
-            node.extra = (where,)
+            node.extra = where, segment.provenance
             node.donations = tuple((where[new], where[old]) for new, old in segment.donations)
 
         return trace.extend(key, None, words, [f"operand{k}" for k in range(len(words))], grow, finish)
@@ -152,11 +180,13 @@ class Replay:
     def _resolve(self, source: Source) -> Any:
         if isinstance(source, Argument):
             return self.arguments[source.number]
-        if isinstance(source, Tensor | Variable):
+        if isinstance(source, Variable):
+            return source._value
+        if isinstance(source, Tensor):
             return source
-        tensor = from_numpy(source)
+        tensor = source.tensor()
         if self.trace.recorder is not None:
-            self.trace.recorder.note_array(tensor, source)
+            self.trace.recorder.note_array(tensor, source.array)
         return tensor
 
     def _look(self, segment: Segment) -> Any:
@@ -166,6 +196,8 @@ class Replay:
         at = self.where[look.slot]
         tensor = Tensor(trace.node.recorded()[at].type, None, trace, at)
         trace.live.append(weakref.ref(tensor))
+        if STATE.tapes:
+            trace.exits.append((at, trace.node.length, look.code, look.lasti))
         if trace.recorder is not None:
             trace.recorder.look(tensor, look.view, look.code, look.lasti)
         return look.view(buffer_of(tensor).array)

@@ -8,7 +8,7 @@ one and return another.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -56,12 +56,14 @@ class Program:
     """Instructions and which of their values go out.
 
     `donations` pairs an output's position with the input whose buffer it may take over: the old and the new value of
-    a Variable.
+    a Variable. `origins` is for people who ask where instructions come from, and no part of what a program is.
     """
 
     instructions: tuple[Instruction, ...]
     outputs: tuple[int, ...]
     donations: tuple[tuple[int, int], ...] = ()
+    origins: tuple[int | None, ...] = field(default=(), compare=False, repr=False)
+    """For each instruction the value of the recording that it was written for; none if a program is its own."""
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -71,6 +73,9 @@ class Program:
 
     def type(self, value: int) -> TensorType:
         return self.instructions[value].type
+
+    def origin(self, value: int) -> int | None:
+        return self.origins[value] if self.origins else value
 
     def __str__(self) -> str:
         from numtape.ir.text import write
@@ -106,15 +111,19 @@ class Value:
 
 
 class Builder:
-    """Appends instructions; infers the type of each."""
+    """Appends instructions; infers the type of each, and notes on whose behalf it is written."""
 
-    __slots__ = ("instructions",)
+    __slots__ = ("instructions", "origin", "origins")
 
     def __init__(self, instructions: Iterable[Instruction] = ()) -> None:
         self.instructions: list[Instruction] = list(instructions)
+        self.origin: int | None = None
+        """What is being rewritten, or differentiated; None for what stands for itself."""
+        self.origins: list[int | None] = [None] * len(self.instructions)
 
     def append(self, instruction: Instruction) -> Value:
         self.instructions.append(instruction)
+        self.origins.append(self.origin)
         return Value(self, len(self.instructions) - 1, instruction.type)
 
     def input(self, type: TensorType, index: int) -> Value:

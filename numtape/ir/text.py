@@ -26,15 +26,18 @@ _NAMES = {"inf": math.inf, "nan": math.nan}
 
 def write(program: Program) -> str:
     """The program as text."""
-    lines = []
-    for k, i in enumerate(program.instructions):
-        operands = ", ".join(f"%{o}" for o in i.operands)
-        pairs = zip(i.op.attributes, i.attributes, strict=True)
-        attributes = ", ".join(f"{name}={_value(value)}" for name, value in pairs)
-        lines.append(f"%{k} = {i.op.name}({operands}){f' {{{attributes}}}' if attributes else ''} : {i.type}")
+    lines = [write_line(k, i) for k, i in enumerate(program.instructions)]
     donations = dict(program.donations)
     outputs = [f"%{o} <- {donations[n]}" if n in donations else f"%{o}" for n, o in enumerate(program.outputs)]
     return "\n".join([*lines, f"return {', '.join(outputs)}".rstrip()])
+
+
+def write_line(k: int, i: Instruction) -> str:
+    """Instruction k as text."""
+    operands = ", ".join(f"%{o}" for o in i.operands)
+    pairs = zip(i.op.attributes, i.attributes, strict=True)
+    attributes = ", ".join(f"{name}={_value(value)}" for name, value in pairs)
+    return f"%{k} = {i.op.name}({operands}){f' {{{attributes}}}' if attributes else ''} : {i.type}"
 
 
 def read(text: str) -> Program:

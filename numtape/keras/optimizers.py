@@ -32,7 +32,7 @@ from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.operands import as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import Tensor
-from numtape.tape.trace import STATE, assign, unseen
+from numtape.tape.trace import STATE, assign, refuse_recording, unseen
 from numtape.tape.variable import PackedVariable, Variable
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
@@ -95,6 +95,8 @@ class Optimizer:
 
     @learning_rate.setter
     def learning_rate(self, rate: Any) -> None:
+        if hasattr(self, "_learning_rate"):
+            refuse_recording()  # a replay asks for the rate that there is when it begins
         if not callable(rate):
             check(self.name, "learning_rate", rate)
         self._learning_rate = rate
@@ -157,7 +159,9 @@ class Optimizer:
                 by_rows = tuple([k for k, member in enumerate(group.members) if member in rows])
                 indices = [rows[group.members[k]] for k in by_rows]
             attributes = (len(given), 1 + len(numbers), by_rows, *group.places, *options)
-            live = None if STATE.trace.recorder is None else partial(self._live, type(rate) is float, len(numbers))
+            live = None
+            if STATE.trace.recorder is not None:
+                live = partial(self._live, type(rate) is float, self.weight_decay is not None, bool(clip))
             operands = [*given, own, *numbers]
             assign(group.variables, self._op, operands, indices, attributes, pack=self._pack, live=live)
         return self.iterations
@@ -255,10 +259,10 @@ class Optimizer:
             rate = check(self.name, "learning_rate", rate)
         return rate
 
-    def _live(self, with_rate: bool, count: int) -> list[Any]:
+    def _live(self, with_rate: bool, decays: bool, clips: bool) -> list[Any]:
         """The Python numbers that a step takes, as they are now, for the replay of a function."""
-        numbers = [*self._numbers(), *([] if self.weight_decay is None else [self.weight_decay]), self._limit]
-        return [*([self._rate()] if with_rate else []), *numbers[:count]]
+        numbers = [*self._numbers(), *([self.weight_decay or 0.0] if decays else []), *([self._limit] if clips else [])]
+        return [float(self._rate()), *numbers] if with_rate else numbers
 
     def _grouped(self, variables: Sequence[Variable]) -> list[_Group]:
         """What is assigned at once: Variables of one dtype, each once. The last group also counts the step."""

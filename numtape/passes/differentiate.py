@@ -59,6 +59,7 @@ def pull_back(
     for index in range(max(parts, default=-1), floor - 1, -1):
         if index not in parts:
             continue
+        builder.origin = index
         totals[index] = g = _sum(parts.pop(index))
         if index in activity.depends:
             instruction = instructions[index]
@@ -67,7 +68,9 @@ def pull_back(
                 if cotangent is not None and activity.leads(operand, index):
                     shape = instructions[operand].type.shape
                     parts.setdefault(operand, []).append(fit(instruction, cotangent, shape))
-    return totals, {value: _sum(group) for value, group in parts.items()}
+    rest = {value: _sum(group) for value, group in parts.items()}
+    builder.origin = None
+    return totals, rest
 
 
 class Activity:

@@ -14,7 +14,8 @@ def expand(program: Program) -> Program:
     """The same program without formulas."""
     builder = Builder()
     renamed: list[int] = []
-    for i in program.instructions:
+    for index, i in enumerate(program.instructions):
+        builder.origin = program.origin(index)
         operands = tuple(renamed[k] for k in i.operands)
         if i.op.kind is Kind.FORMULA:
             value = i.op.kernel(*map(builder.value, operands), *i.attributes)
@@ -22,4 +23,5 @@ def expand(program: Program) -> Program:
         else:
             value = builder.append(Instruction(i.op, operands, i.attributes, i.type))
         renamed.append(value.index)
-    return Program(tuple(builder.instructions), tuple(renamed[k] for k in program.outputs), program.donations)
+    outputs = tuple(renamed[k] for k in program.outputs)
+    return Program(tuple(builder.instructions), outputs, program.donations, tuple(builder.origins))

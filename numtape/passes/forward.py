@@ -42,6 +42,7 @@ def push_forward(
             i = builder.instructions[index]
             if index in known or not (i.op.differentiable and i.type.dtype.is_floating):
                 continue
+            builder.origin = index
             operands, hidden = detours.get(index, (i.operands, ""))
             moving = [known.get(k) for k in operands]
             tangent: Tangent | None = None
@@ -53,6 +54,7 @@ def push_forward(
                 tangent = builder.constant(0.0, i.type.dtype, i.type.shape)
             if tangent is not None:
                 known[index] = found[index] = tangent
+    builder.origin = None
     return found
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from numtape.ir.op import Kind
 from numtape.ir.program import Instruction, Program
@@ -21,6 +22,8 @@ from numtape.passes.layout import Layout, is_inlined, lay_out, root
 MAX_MEMBERS, MAX_NUMBERS = 120, 40
 """Longer kernels compile slowly and run out of registers: over arrays, where a cut costs memory traffic, and on single
 numbers, where it costs nothing."""
+ENOUGH_NUMBERS = 16
+"""So many single numbers are a kernel worth calling."""
 MAX_POINTERS = 48
 ROUTINES = {Kind.CALL, Kind.UPDATE}
 """What stands alone."""
@@ -167,11 +170,22 @@ class _Fusion:
         """Whether the groups are small enough, and no path leads from one to the other through a third."""
         if a.layout is None or b.layout is None:
             return False
-        most = MAX_NUMBERS if a.layout.size == b.layout.size == 1 else MAX_MEMBERS
-        if len(a.members) + len(b.members) > most:
+        numbers = a.layout.size == b.layout.size == 1
+        if len(a.members) + len(b.members) > (MAX_NUMBERS if numbers else MAX_MEMBERS):
+            return False
+        if numbers and self.begins_again(*sorted((a.members, b.members))):
             return False
         first, second = (b, a) if a.follows(b) else (a, b)
         return not any(third is not first and third.follows(first) for third in second.before)
+
+    def begins_again(self, members: list[int], later: list[int]) -> bool:
+        """Whether a loop that was written out is back where a group of numbers began: cut there, so that each turn of
+        the loop gives the same kernels."""
+        return len(members) >= ENOUGH_NUMBERS and self.kind_of(members[0]) == self.kind_of(later[0])
+
+    def kind_of(self, index: int) -> tuple[Any, ...]:
+        i = self.program.instructions[index]
+        return i.op, i.type, i.attributes, *[self.program.instructions[root(self.program, k)].op for k in i.operands]
 
     def merge(self, a: _Node, b: _Node) -> _Node:
         """One group in place of two, if there is one loop nest for both; else b as it is."""

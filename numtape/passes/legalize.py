@@ -15,20 +15,21 @@ import numpy as np
 
 from numtape.dtypes import Shape, TensorType, tensor_type
 from numtape.ir.op import REGISTRY, Kind
-from numtape.ir.program import CONSTANT, INPUT, Instruction, Program, literal
+from numtape.ir.program import CONSTANT, INPUT, Builder, Instruction, Program, literal
 from numtape.passes.layout import split
 
 
 def legalize(program: Program) -> Program:
     """The same program in forms that fusion knows."""
-    out: list[Instruction] = []
+    builder = Builder()
+    out = builder.instructions
     renamed: dict[int, int] = {}
 
     def add(instruction: Instruction) -> int:
-        out.append(instruction)
-        return len(out) - 1
+        return builder.append(instruction).index
 
     for index, i in enumerate(program.instructions):
+        builder.origin = program.origin(index)
         operands = tuple(renamed[k] for k in i.operands)
         if i.op is not INPUT and (i.type.size == 0 or (operands and all(out[k].type.size == 0 for k in operands))):
             renamed[index] = add(literal(_empty(i, [out[k].type for k in operands]), i.type))
@@ -46,7 +47,7 @@ def legalize(program: Program) -> Program:
             renamed[index] = value
         else:
             renamed[index] = add(Instruction(i.op, operands, i.attributes, i.type))
-    return Program(tuple(out), tuple(renamed[k] for k in program.outputs), program.donations)
+    return Program(tuple(out), tuple(renamed[k] for k in program.outputs), program.donations, tuple(builder.origins))
 
 
 def _in_turn(shape: Shape, axes: Shape) -> Iterator[Shape]:

@@ -31,11 +31,12 @@ def simplify(program: Program) -> Program:
     for index, instruction in enumerate(program.instructions):
         if index in needed or instruction.op is INPUT:
             operands = tuple(renamed[k] for k in instruction.operands)
+            walk.origin = program.origin(index)
             new = walk.add(Instruction(instruction.op, operands, instruction.attributes, instruction.type))
             renamed[index] = new
             walk.uses[new] += uses[index]
     outputs = tuple(renamed[k] for k in program.outputs)
-    return without_dead_code(Program(tuple(walk.instructions), outputs, program.donations))
+    return without_dead_code(Program(tuple(walk.instructions), outputs, program.donations, tuple(walk.origins)))
 
 
 def reachable(program: Program) -> set[int]:
@@ -52,11 +53,13 @@ def without_dead_code(program: Program) -> Program:
     needed = reachable(program)
     renamed: dict[int, int] = {}
     kept: list[Instruction] = []
+    origins: list[int | None] = []
     for index, i in enumerate(program.instructions):
         if index in needed or i.op is INPUT:
             renamed[index] = len(kept)
             kept.append(Instruction(i.op, tuple(renamed[k] for k in i.operands), i.attributes, i.type))
-    return Program(tuple(kept), tuple(renamed[k] for k in program.outputs), program.donations)
+            origins.append(program.origin(index))
+    return Program(tuple(kept), tuple(renamed[k] for k in program.outputs), program.donations, tuple(origins))
 
 
 class _Walk(Builder):

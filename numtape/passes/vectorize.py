@@ -36,9 +36,11 @@ def vectorize(builder: Builder, batched: Mapping[int, Value], wanted: Sequence[i
     found = dict(batched)
     for index in _on_the_way(instructions, batched, wanted):
         i = instructions[index]
+        builder.origin = builder.origins[index]
         operands = [found.get(k) or builder.value(k) for k in i.operands]
         found[index] = _rule(i)(Call(i, operands, [k in found for k in i.operands], count))
         assert found[index].type.shape == (count, *i.type.shape), f"{i.op} gave {found[index]} for {i.type}"
+    builder.origin = None
     return [found.get(k) or _repeated(builder.value(k), count) for k in wanted]
 
 

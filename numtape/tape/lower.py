@@ -86,7 +86,7 @@ def lower(path: Iterable[Node], wanted: tuple[int, ...], known: frozenset[int]) 
             donations.append((k, position[old]))
     numbers = tuple(~instructions[slot].attributes[0] for slot in scalars)
     return Lowered(
-        Program(tuple(out), tuple(renamed[slot] for slot in wanted), tuple(donations)),
+        Program(tuple(out), tuple(renamed[slot] for slot in wanted), tuple(donations), tuple(order)),
         tuple(instructions[slot].attributes[0] for slot in arrays),
         tuple(computed),
         None if numbers == tuple(range(scalar_count)) else numbers,

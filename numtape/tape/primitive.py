@@ -15,7 +15,7 @@ from numtape.tape.custom_gradient import cotangents_of
 from numtape.tape.operands import as_tensor
 from numtape.tape.registration import ANNOUNCED, Operation
 from numtape.tape.tensor import Tensor
-from numtape.tape.trace import STATE, record
+from numtape.tape.trace import STATE, record, refuse_recording
 from numtape.tape.variable import Variable
 
 
@@ -114,6 +114,7 @@ class Primitive:
         bound = self._signature.bind(*args, **kwargs)
         if self._op is not None:
             return record(self._op, bound.args)
+        refuse_recording()
         leaves = nest.flatten(list(bound.arguments.values()))
         # What stands for the arguments in the rule: values as of this line.
         given = {key: nest.map_structure(_value, x) for key, x in bound.arguments.items()}

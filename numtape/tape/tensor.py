@@ -6,6 +6,7 @@ trace. Operators are installed by the layer above.
 
 from __future__ import annotations
 
+import array
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -196,9 +197,9 @@ on_look: list[Callable[[Tensor, View], None]] = [lambda tensor, view: None]
 """What is told that Python looks at a tensor's elements, and as what; the layer above puts its own there."""
 
 
-EPOCH = [0]
-"""Moves when a trace begins to take values in, and when a Variable is assigned without one: while it stands still,
-nobody takes hold of a Variable's value."""
+EPOCH = array.array("q", [0])
+"""Moves when a trace takes a value in, and when a Variable gets another: while it stands still, in whatever thread,
+nobody takes hold of a Variable's value, and each is where it was. An array, so that compiled code can look at it."""
 
 
 class Reference:

@@ -18,7 +18,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from sys import _getframe, getrefcount
@@ -56,8 +56,8 @@ class Node:
     """A trace so far, and what is known about it."""
 
     __slots__ = (
-        "donations", "edges", "extra", "input_count", "instructions", "length", "op", "parent", "programs", "results",
-        "scalar_count",
+        "donations", "edges", "extra", "input_count", "instructions", "length", "op", "origins", "parent", "programs",
+        "results", "scalar_count",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +72,8 @@ class Node:
         self.parent = parent
         self.op = op
         self.instructions = instructions
+        self.origins: tuple[int | None, ...] = ()
+        """For each instruction the slot that it is a derivative of; empty if there is none."""
         self.results = results
         """(slot, type) of an op's result; a list of those, None among them, for several. Or whatever else a dict that
         its kind of entry keeps."""
@@ -102,12 +104,18 @@ class Node:
 _nodes = _programs = 0
 _root = Node(None)
 
+RAN: list[Any] = [None]
+"""What ran last, in whatever thread, for people who ask: a program, then what `numtape.explaining.Places` takes."""
+WATCHES: list[Any] = []
+"""Who looks at what programs are given and give: usually nobody. While there is one, all sites are noted."""
+
 
 def forget() -> None:
     """Drop every recorded path and its programs; traces under way keep theirs."""
     global _root, _nodes, _programs
     _root = Node(None)
     _nodes = _programs = 0
+    RAN[0] = None
 
 
 def _clear() -> None:
@@ -199,9 +207,8 @@ class Trace:
     def admit(self, tensor: Tensor) -> TensorType:
         """Make a tensor an input, and return what stands for it in a key."""
         slot = self.next_slot
-        if not self.inputs:
-            EPOCH[0] += 1
         self.inputs.append(tensor._data or buffer_of(tensor))
+        EPOCH[0] += 1
         self.kept.append(tensor)
         self.admitted[id(tensor)] = slot
         self.next_slot = slot + 1
@@ -277,6 +284,17 @@ class Trace:
         for tape in STATE.tapes:
             tape._forget_reads(node.length)
 
+    def rewind(self, node: Node, known: dict[int, Buffer]) -> None:
+        """Go back to an earlier node, by which time this was known; tensors from after it are of no use any more."""
+        self.node, self.known = node, known
+        length = node.length
+        forsake(t for r in self.live if (t := r()) is not None and t._slot >= length)
+        self.live = [r for r in self.live if (t := r()) is not None and t._trace is self]
+        self.assigned = [t for t in self.assigned if t._slot < length]
+        self.sites = [site for site in self.sites if site[0] <= length]
+        self.exits = [look for look in self.exits if look[1] <= length]
+        self.retract()
+
     def extend(
         self,
         key: Any,
@@ -295,6 +313,7 @@ class Trace:
         builder = self.builder
         if builder is None or self.builder_node is not node or len(builder.instructions) != node.length:
             builder = Builder(node.recorded())
+        builder.origin = None  # a call before this one may have failed
         operands = operand_values(builder, words, groups, node.input_count, node.scalar_count, self.scalars)
         grown = grow(builder, operands)
         if isinstance(grown, Value):
@@ -305,6 +324,9 @@ class Trace:
             results = [None if v is None else (v.index, v.type) for v in grown]
         added = tuple(builder.instructions[node.length :])
         child = Node(node, op, added, results, len(self.inputs), len(self.scalars))
+        origins = builder.origins[node.length :]
+        if origins.count(None) < len(origins):
+            child.origins = tuple(origins)
         if finish is not None:
             finish(child)
         node.edges[key] = child
@@ -349,6 +371,8 @@ class Trace:
                 lowered = self._lowered(wanted)
             else:
                 COUNTERS.memory_hits += 1
+            RAN[0] = lowered, self.node, self.sites
+            end = WATCHES[0].begin(RAN[0], *self._given(lowered)) if WATCHES else None
             executable, binding, found = self._ready(lowered)
             results = found
             if lowered.outputs != wanted:
@@ -362,8 +386,15 @@ class Trace:
                 self._settle(wanted, results, living, pending)
                 raise
             executable.idle.append(binding)
+            if end is not None:
+                end(found)
         else:
             self._settle((), [], living, [])
+
+    def _given(self, lowered: Lowered) -> tuple[list[Buffer], list[Any]]:
+        """What a program is about to get; who holds it keeps it from being changed."""
+        arrays = [self.inputs[k] for k in lowered.arrays] + [self.known[slot] for slot in lowered.known]
+        return arrays, self.scalars if lowered.scalars is None else [self.scalars[k] for k in lowered.scalars]
 
     def _settle(
         self, wanted: tuple[int, ...], found: list[Buffer], living: list[Tensor], pending: list[Tensor]
@@ -457,6 +488,27 @@ class Trace:
 _slot_of, _value_of = attrgetter("_slot"), attrgetter("_value")
 
 
+class _Nowhere:
+    """Stands for the trace of tensors that outlived what they were computed for."""
+
+    recorder = None
+
+    def materialize(self, tensor: Tensor | None = None) -> None:
+        raise TypeError(
+            "this tensor was made while an nt.function was recorded, and is out of scope: return it from the function, "
+            "or keep it in an nt.Variable"
+        )
+
+
+_NOWHERE: Any = _Nowhere()
+
+
+def forsake(tensors: Iterable[Tensor]) -> None:
+    """Let nobody use these tensors any more: a TypeError for whoever does."""
+    for tensor in tensors:
+        tensor._trace, tensor._data = _NOWHERE, None
+
+
 class State(threading.local):
     """What a thread is doing."""
 
@@ -525,7 +577,7 @@ def record(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = (), de
         raise
     trace.node = child
     trace.next_slot = child.length
-    if tapes:
+    if tapes or WATCHES:
         frame = _getframe(depth)
         if OWN[frame.f_code.co_filename]:
             frame = caller(frame)
@@ -618,17 +670,18 @@ def assign(
         trace.retract()
         raise
     if trace.recorder is not None:
-        trace.recorder.note_assign(variables, pack, live)
+        trace.recorder.note_assign(variables, olds, pack, live)
     # An interrupt shows up behind a call: there is none before all is assigned.
     trace.node = child
     trace.next_slot = child.length
-    if state.tapes:
+    if state.tapes or WATCHES:
         frame = caller(_getframe(2))
         trace.sites.append((child.length, frame.f_code, frame.f_lasti))
     trace.assigned += news
     if pack is not None:
         pack.take_over(trace, child.extra)
     deque(assignments, 0)
+    EPOCH[0] += 1
 
 
 _VALUE = itertools.repeat("_value")
@@ -639,14 +692,21 @@ def _note_look(tensor: Tensor, view: View) -> None:
     state = STATE
     if state.tapes:
         trace = state.trace
-        slot = trace.slot(tensor)
-        if slot is not None:
+        slot, recorder = trace.slot(tensor), trace.recorder
+        if slot is not None or recorder is not None:
             frame = sys._getframe(2)
             while frame.f_back is not None and (OWN[frame.f_code.co_filename] or _is_numpy(frame)):
                 frame = frame.f_back
-            trace.exits.append((slot, trace.node.length, frame.f_code, frame.f_lasti))
-            if trace.recorder is not None:
-                trace.recorder.look(tensor, view, frame.f_code, frame.f_lasti)
+            if slot is not None:
+                trace.exits.append((slot, trace.node.length, frame.f_code, frame.f_lasti))
+            if recorder is not None:
+                recorder.look(tensor, view, frame.f_code, frame.f_lasti)
+
+
+def refuse_recording() -> None:
+    """What follows differs from call to call, as only Python knows: a function that is recorded is not recorded."""
+    if STATE.trace.recorder is not None:
+        STATE.trace.recorder.give_up()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 
 from numtape.keras.optimizers import Optimizer
 from numtape.module import CHILDREN, children
-from numtape.tape.tensor import from_numpy
+from numtape.tape.tensor import EPOCH, from_numpy
 from numtape.tape.variable import Variable
 from numtape.train.files import CheckpointFile
 
@@ -245,6 +245,7 @@ class Restoration:
             raise
         for (_, variable), value in zip(variables, values, strict=True):
             variable._value = value
+            EPOCH[0] += 1
 
     def _drop(self, keys: Iterable[str]) -> None:
         """Wait no more for these keys."""

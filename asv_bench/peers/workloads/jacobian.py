@@ -29,8 +29,12 @@ def repeat(data, jacobians):
 
 
 def distance(j):
-    """From a ramp: a norm that notices order and sign as well."""
-    return float(np.linalg.norm(j.ravel() - np.linspace(-1, 1, j.size, dtype=np.float32)))
+    """From a ramp, of every 31st element: notices order and sign, and takes next to no time.
+
+    There is no BLAS in it, whose threads would still wait for each other when the next step begins.
+    """
+    some = j.ravel()[::31]
+    return float(np.square(some - np.linspace(-1, 1, some.size)).sum())
 
 
 def logits_by(matmul, relu):

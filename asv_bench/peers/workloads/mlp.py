@@ -98,8 +98,7 @@ def numpy_by_hand(data):
     return train_on_host(data, value_and_gradients)
 
 
-@workload.way("numtape", "plain tape loop")
-def numtape_loop(data):
+def numtape_step(data):
     import numtape as nt
 
     w1, b1, w2, b2 = variables = [nt.Variable(a) for a in data.parameters]
@@ -113,6 +112,33 @@ def numtape_loop(data):
         gradients = tape.gradient(loss, variables)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss
+
+    return step
+
+
+@workload.way("numtape", "plain tape loop")
+def numtape_loop(data):
+    return train(data.batches(), numtape_step(data))
+
+
+@workload.way("numtape", "nt.function")
+def numtape_function(data):
+    import numtape as nt
+
+    return train(data.batches(), nt.function(numtape_step(data)))
+
+
+@workload.way("numtape", "nt.function, bound")
+def numtape_bound(data):
+    import numtape as nt
+
+    x, y = data.x[0].copy(), data.y[0].copy()
+    bound = nt.function(numtape_step(data)).bind(x, y)
+
+    def step(pixels, labels):
+        x[:] = pixels
+        y[:] = labels
+        return bound()
 
     return train(data.batches(), step)
 

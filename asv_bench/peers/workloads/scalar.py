@@ -31,6 +31,15 @@ def numpy_by_hand(x):
     return repeat(lambda: float(2 * x))
 
 
+def gradient_on_tape(x):
+    import numtape as nt
+
+    with nt.GradientTape() as tape:
+        tape.watch(x)
+        y = x**2
+    return tape.gradient(y, x)
+
+
 @workload.way("numtape", "plain tape")
 def numtape_tape(x):
     import numtape as nt
@@ -43,6 +52,22 @@ def numtape_tape(x):
         return float(tape.gradient(y, x))
 
     return repeat(gradient)
+
+
+@workload.way("numtape", "nt.function")
+def numtape_function(x):
+    import numtape as nt
+
+    compiled, x = nt.function(gradient_on_tape), nt.constant(x)
+    return repeat(lambda: float(compiled(x)))
+
+
+@workload.way("numtape", "nt.function, bound")
+def numtape_bound(x):
+    import numtape as nt
+
+    bound = nt.function(gradient_on_tape).bind(np.array(x))
+    return repeat(lambda: bound().item())
 
 
 @workload.way("jax", "jit(grad)")

@@ -1,0 +1,184 @@
+"""`Recording`: the ways through a function that were recorded for one signature, as a tree, and what a call makes of it."""
+
+from __future__ import annotations
+
+import linecache
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from numtape.functions.direct import Direct
+from numtape.functions.recording import Argument, Array, GaveUp, Look, Recorder, Segment, as_result
+from numtape.functions.replay import Replay
+from numtape.functions.signature import filled
+from numtape.tape.explain import line_of
+from numtape.tape.tensor import Tensor, buffer_of
+from numtape.tape.trace import STATE, WATCHES
+from numtape.tape.variable import Variable
+
+MAX_WAYS = 64
+"""So many ways through a function are kept for a signature; with more, it runs as plain Python."""
+FREQUENT = 5
+"""After so many calls in a row that began a new signature each, a warning says so."""
+
+
+class Tally:
+    """What the recordings of one function have in common."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.calls = 0
+        self.count = 0
+        """How often the function was recorded."""
+        self._begun: deque[int] = deque(maxlen=FREQUENT)
+        self._last: Any = ()
+
+    def begin(self, name: str, key: Any) -> None:
+        """Note that a call begins a new signature."""
+        self._begun.append(self.calls)
+        if len(self._begun) == FREQUENT and self._begun[-1] - self._begun[0] == FREQUENT - 1:
+            self._begun.clear()
+            pair = next((pair for pair in zip(self._last, key, strict=False) if pair[0] != pair[1]), (self._last, key))
+            warnings.warn(
+                f"nt.function: each of the last {FREQUENT} calls of {name} was recorded anew, since the arguments are of "
+                f"another kind each time: last {pair[0]}, now {pair[1]}. Give numbers that change as tensors, batches of "
+                "one shape, and the same objects",
+                stacklevel=4,
+            )
+        self._last = key
+
+
+class Recording:
+    """What was recorded of a function for one signature: a tree of segments."""
+
+    def __init__(self, function: Callable[..., Any], tally: Tally) -> None:
+        self._function = function
+        self._tally = tally
+        self._lock = tally.lock
+        self._root: Segment | None = None
+        self._direct: Direct | None = None
+        """For a function in which nothing is looked at."""
+        self.count = 0
+        """How often it was recorded."""
+        self._plain = False
+        """Whether there are too many ways through it."""
+        self._has_rules = False
+        """Whether gradients lead through rules in Python, which see values of their own call alone."""
+
+    def run(self, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> Any:
+        """Call the function with arguments whose tensors are these."""
+        if self._direct is not None and not STATE.tapes and not WATCHES:
+            return self._direct(tensors)
+        for _ in range(MAX_WAYS):
+            if self._plain or (self._has_rules and STATE.tapes):
+                break
+            count = self.count
+            if self._root is not None:
+                known, found = Replay(tensors).run(self._root)
+                if known:
+                    return found
+            with self._lock:
+                if self.count == count:  # else another thread has recorded meanwhile
+                    self.record((args, kwargs), tensors)
+        args, kwargs = filled((args, kwargs), tensors)
+        return as_result(self._function(*args, **kwargs))
+
+    def direct(self, arguments: Any, tensors: Sequence[Any]) -> Direct:
+        """The function as one program; ValueError if it is not."""
+        with self._lock:
+            if self._root is None:
+                self.record(arguments, tensors)
+        if self._direct is None:
+            look = self._root.look if self._root else None
+            place = "{}:{}".format(*line_of(look.code, look.lasti)) if look else "somewhere"
+            raise ValueError(f"{self._function.__name__}: cannot be bound, since Python looks at a value at {place}")
+        if not self._direct.in_place:
+            name = self._function.__name__
+            raise ValueError(f"{name}: cannot be bound, since a Variable's new value has no part of the old one")
+        return self._direct
+
+    def record(self, arguments: Any, tensors: Sequence[Any], looks: bool = True) -> None:
+        """Record the way that the function goes with these arguments; nothing, if it does what only Python can repeat,
+        or if it looks at values and is not to."""
+        # Handles of their own, so that the function's tensors are told apart from those it captures.
+        own = [Tensor(t._type, buffer_of(t)) for t in tensors]
+        args, kwargs = filled(arguments, own)
+        try:
+            recorder = Recorder(own, self._tally.count == 0, looks)
+            segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
+            if recorder.created:
+                recorder = Recorder(own, False, looks)
+                segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
+        except GaveUp:
+            self._plain = looks
+            return
+        self.count += 1
+        self._tally.count += 1
+        self._has_rules = self._has_rules or bool(recorder._detours)
+        self._keep(segments)
+        self._direct = Direct(recorder.trace.node, segments[0]) if len(segments) == 1 else None
+
+    def _keep(self, segments: Sequence[Segment]) -> None:
+        """Put the segments of one way into the tree."""
+        for segment, following in pairwise(segments):
+            segment.following[segment.look.seen] = following  # type: ignore[union-attr]
+        at = self._root
+        for segment in segments:
+            if at is None or not alike(at, segment):
+                self._root = segments[0]  # its Python goes another way than it did
+                return
+            look = segment.look
+            if look is None:
+                return
+            if look.seen not in at.following:
+                at.following[look.seen] = segment.following[look.seen]
+                self._count_ways(look)
+                return
+            at = at.following[look.seen]
+
+    def _count_ways(self, look: Look) -> None:
+        if self._root is not None and ways(self._root) > MAX_WAYS:
+            self._plain = True
+            filename, line = line_of(look.code, look.lasti)
+            text = linecache.getline(filename, line).strip()
+            warnings.warn(
+                f"nt.function: {self._function.__name__} went more than {MAX_WAYS} ways, as values decided at "
+                f"{filename}:{line} ({text}); from here on it runs as plain Python",
+                stacklevel=5,
+            )
+
+
+def ways(segment: Segment) -> int:
+    """How many ways lead through a tree."""
+    count, open_ = 0, [segment]
+    while open_:
+        segment = open_.pop()
+        open_ += segment.following.values()
+        count += not segment.following
+    return count
+
+
+def alike(a: Segment, b: Segment) -> bool:
+    """Whether two segments were recorded by the same Python; numbers may differ, and are those of the first."""
+    return bool(
+        a.instructions == b.instructions
+        and len(a.sources) == len(b.sources)
+        and all(m == n and _same_source(x, y) for (m, x), (n, y) in zip(a.sources, b.sources, strict=True))
+        and [(id(v), slot) for v, slot, _ in a.assigned] == [(id(v), slot) for v, slot, _ in b.assigned]
+        and [(id(pack), slots) for pack, slots in a.packs] == [(id(pack), slots) for pack, slots in b.packs]
+        and (a.look and (a.look.slot, a.look.view)) == (b.look and (b.look.slot, b.look.view))
+    )
+
+
+def _same_source(x: Any, y: Any) -> bool:
+    if x is y:
+        return True
+    if type(x) is not type(y) or isinstance(x, Variable):
+        return False
+    if isinstance(x, Argument):
+        return bool(x.number == y.number)
+    a, b = (s.tensor() if isinstance(s, Array) else s for s in (x, y))
+    return a._type is b._type and buffer_of(a).array.tobytes() == buffer_of(b).array.tobytes()
