@@ -1,23 +1,19 @@
 """The pages that are written by the package itself: the reference of each namespace, the ops, TensorFlow's names.
 
 In goes numtape as it is imported, and `tensorflow_names.txt`; out come the texts of pages in reStructuredText, by
-their file names. What is public is what `numtape/__init__.py` imports or assigns without an underscore, and what the
-ops publish: nothing is listed here.
+their file names. What is public is what `dir` says of a module: nothing is listed here.
 """
 
 from __future__ import annotations
 
-import ast
 import enum
 import inspect
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numtape as nt
-from numtape.ops.core import PUBLIC
 
 HERE = Path(__file__).parent
 
@@ -44,19 +40,15 @@ def namespaces() -> dict[str, ModuleType]:
 
 
 def _collect(space: str, found: dict[str, ModuleType]) -> None:
-    for name, member in members(space, found[space]).items():
+    for name, member in members(found[space]).items():
         if isinstance(member, ModuleType):
             found[f"{space}.{name}"] = member
             _collect(f"{space}.{name}", found)
 
 
-def members(space: str, module: ModuleType) -> dict[str, Any]:
+def members(module: ModuleType) -> dict[str, Any]:
     """What is public in a namespace, by name: classes first, then the rest, modules last."""
-    prefix = f"{space}.".removeprefix("nt.")
-    published = {dotted.removeprefix(prefix) for dotted in PUBLIC if dotted.startswith(prefix)}
-    names = {name for name in published if "." not in name} | {name.split(".")[0] for name in published}
-    names |= {*_exports(Path(nt.__file__)), *nt._LATER} if module is nt else set(getattr(module, "__all__", ()))
-    found = {name: getattr(module, name) for name in sorted(names, key=lambda name: (name.lower(), name))}
+    found = {name: getattr(module, name) for name in sorted(dir(module), key=lambda name: (name.lower(), name))}
 
     def order(name: str) -> int:
         return 2 if isinstance(found[name], ModuleType) else 0 if inspect.isclass(found[name]) else 1
@@ -64,20 +56,11 @@ def members(space: str, module: ModuleType) -> dict[str, Any]:
     return {name: found[name] for name in sorted(found, key=order)}
 
 
-def _exports(path: Path) -> Iterator[str]:
-    """The names that a module's top level imports or assigns, but for those with an underscore."""
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom):
-            yield from (name for alias in node.names if not (name := alias.asname or alias.name).startswith("_"))
-        elif isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
-
-
 def public_names() -> dict[str, Any]:
     """Everything that is public, methods included, by dotted name."""
     found: dict[str, Any] = {}
     for space, module in namespaces().items():
-        for name, member in members(space, module).items():
+        for name, member in members(module).items():
             found[f"{space}.{name}"] = member
             if inspect.isclass(member):
                 found |= {f"{space}.{name}.{method}": value for method, value in _attributes(member).items()}
@@ -117,7 +100,7 @@ def _index(spaces: dict[str, ModuleType]) -> str:
 
 
 def _namespace(space: str, module: ModuleType) -> str:
-    found = members(space, module)
+    found = members(module)
     # Names are written in full, so the module is only named and not entered.
     lines = [*title(space), f".. py:module:: {space}", "", ".. py:currentmodule:: None", "", *documentation(module), ""]
     lines += listed([(f"`{space}.{name}`", summary(member)) for name, member in found.items()])

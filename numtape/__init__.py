@@ -7,6 +7,7 @@ value is looked at, and then the whole step runs as one native program, compiled
 from typing import Any as _Any
 
 from numtape import autodiff, cache, config, errors, keras, nest, testing, train
+from numtape._front import front as _front
 from numtape._public import namespaces as _namespaces
 from numtape.dtypes import (
     DType,
@@ -57,10 +58,15 @@ bool = bool_
 initializers, optimizers = keras.initializers, keras.optimizers
 newaxis = None
 # What is imported when somebody asks for it: modules, and names of modules.
-_LATER = {"ConcreteFunction": "functions", "Function": "functions", "function": "functions"} | {
-    name: name for name in ("data", "queue", "train")
+_LATER = {
+    "ConcreteFunction": "functions",
+    "Function": "functions",
+    "explain": "explaining",
+    "function": "functions",
+    **{name: name for name in ("data", "debug", "debugging", "queue", "train")},
 }
 globals().update(_namespaces(__name__))
+_INTERNAL = {"backends", "codegen", "dtypes", "explaining", "functions", "ir", "module", "ops", "passes", "tape"}
 
 
 def __getattr__(name: str) -> _Any:
@@ -75,4 +81,7 @@ def __getattr__(name: str) -> _Any:
         module = import_module(f"numtape.{_LATER[name]}")
         globals()[name] = found = module if _LATER[name] == name else getattr(module, name)
         return found
-    raise AttributeError(f"module 'numtape' has no attribute {name!r}")
+    return _missing(name)
+
+
+_missing, __dir__ = _front(__name__, [name for name in {*globals(), *_LATER} - _INTERNAL if name[0] != "_"])

@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "ops":
         from numtape.ops.listing import list_ops, table
 
-        print(table(list_ops(options.without_gradient)))
+        print(table(sorted(list_ops(options.without_gradient), key=lambda row: not row.public)))
         return 0
     if options.command == "clear":
         import numtape
@@ -47,10 +47,19 @@ def info() -> dict[str, str]:
         "features": " ".join(machine.notable_features()) or "none known",
         "threads": f"{_cores()} cores for this process; kernels use one, BLAS decides for itself",
         "BLAS": found.name if (found := blas.library()) else "none: matrix products run as plain loops",
-        "cache": f"{store.directory}: {len(entries)} kernels, {size / 1e6:.1f} MB of at most "
-        f"{store.limit_bytes / 1e6:.0f} MB" + (f"; {store.problem}" if store.problem else ""),
+        "cache": f"{store.directory}: {len(entries)} kernels, {_size(size)} of at most "
+        f"{_size(store.limit_bytes)}" + (f"; {store.problem}" if store.problem else ""),
         "CUDA": "no: kernels run on the CPU",
     }
+
+
+def _size(count: float) -> str:
+    """A number of bytes, with the unit that leaves three digits or fewer before the point."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
 
 
 def _version(name: str) -> str:
@@ -65,4 +74,10 @@ def _cores() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        status = 1
+    sys.exit(status)

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import numtape.ops  # noqa: F401  fills the table
+from numtape._front import front
 from numtape.ops.core import PUBLIC
 
 DOCS = {
@@ -34,4 +35,8 @@ def namespaces(package: str) -> dict[str, Any]:
             found[module] = ModuleType(f"{package}.{module}", DOCS[module])
             sys.modules[f"{package}.{module}"] = found[module]
         setattr(found[module], name, function)
+    for space in found.values():
+        if isinstance(space, ModuleType):
+            names = [name for name in vars(space) if not name.startswith("_")]
+            space.__getattr__, space.__dir__ = front(space.__name__, names)  # type: ignore[method-assign]
     return found

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from numtape._front import front
 from numtape.backends.buffer import Buffer
 from numtape.backends.reference import interpret_all
 from numtape.explaining.places import Place, Places
@@ -23,6 +24,7 @@ from numtape.tape.tensor import EPOCH
 from numtape.tape.trace import STATE, WATCHES
 
 __all__ = ["check_numerics", "disable_check_numerics", "enable_check_numerics"]
+__getattr__, __dir__ = front(__name__, __all__)
 
 
 class check_numerics:
@@ -31,8 +33,9 @@ class check_numerics:
     The step runs first: the error comes where its results are looked at, or where the next step begins, and Variables
     have their new values by then. It says which operation made the first such number out of finite ones, in which line,
     whether forward or backward, and what its operands were; or that an input was not finite to begin with. Numbers on
-    the way that nothing comes of, such as a logarithm of 0 that `nt.where` leaves out, are no error. It holds for the
-    thread that enters it; each step then takes the time to copy what it changes, and to look at its results.
+    the way that nothing comes of, such as a logarithm of 0 that `nt.where` leaves out, are no error, unless you hold
+    the tensor that has them: that is a result. It holds for the thread that enters it; each step then takes the time to
+    copy what it changes, and to look at its results.
 
     >>> import numtape as nt
     >>> p = nt.Variable([0.5, 0.0])
@@ -156,11 +159,12 @@ def _message(program: Program, values: Sequence[npt.NDArray[Any]], k: int, place
     if i.op is INPUT or i.op is CONSTANT:
         reader = next((r for r, other in enumerate(program.instructions) if k in other.operands), k)
         what = place.name or ("a number in the program" if i.op is CONSTANT else "an input")
-        lines = [f"{what} was {_badness(values[k])} before the step: {i.type.dtype.name}{list(i.type.shape)}"]
+        lines = [f"{what}, {i.type}, was not finite before the step: {_badness(values[k])}"]
         if reader != k:
-            lines[0] += f", first used by {program.instructions[reader].op.name}"
+            lines[0] += f"; {program.instructions[reader].op.name} reads it"
         return "\n".join([*lines, *_where(places.of(program.origin(reader)))])
-    lines = [f"{place.role}: {i.op.name} gave {_badness(values[k])}", *_where(place)]
+    role = place.role if place.role == "forward" or not place.op else f"{place.role} of {place.op}"
+    lines = [f"{role}: {i.op.name} gave {_badness(values[k])}", *_where(place)]
     names = [*i.op.parameters]
     if names and names[0].startswith("*"):
         names = [f"{names[0][1:]}[{n}]" for n in range(len(i.operands))]
@@ -188,5 +192,5 @@ def _badness(x: npt.NDArray[Any]) -> str:
 def _range(x: npt.NDArray[Any]) -> str:
     kind = f"{x.dtype}[{', '.join(map(str, x.shape))}]"
     if x.size == 1:
-        return f"{kind}, {x.item()}"
-    return f"{kind}, from {x.min()} to {x.max()}" if x.size else kind
+        return f"{kind}, {x.reshape(-1)[0]!s}"
+    return f"{kind}, from {x.min()!s} to {x.max()!s}" if x.size else kind

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["CancelledError", "OutOfRangeError"]
+from numtape._front import front
+
+__all__ = ["CancelledError", "InvalidArgumentError", "OutOfRangeError"]
+__getattr__, __dir__ = front(__name__, __all__)
 
 
 class OutOfRangeError(IndexError):
     """There are no more elements: a closed queue is empty, or an iterator has come to its end."""
+
+
+class InvalidArgumentError(ValueError):
+    """A tensor's elements are not what was asked for."""
 
 
 class CancelledError(RuntimeError):

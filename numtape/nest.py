@@ -10,7 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from numtape._front import front
+
 __all__ = ["assert_same_structure", "flatten", "is_nested", "map_structure", "pack_sequence_as"]
+__getattr__, __dir__ = front(__name__, __all__)
 
 
 def is_nested(structure: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from numtape._front import front
 from numtape.data.elements import array_of, stack
 from numtape.data.orders import Draws, stream_of
 from numtape.dtypes import DType, as_dtype, int64
@@ -29,6 +30,7 @@ from numtape.tape.tensor import Tensor, from_numpy
 from numtape.tape.trace import refuse_recording
 
 __all__ = ["FIFOQueue", "PriorityQueue", "QueueBase", "RandomShuffleQueue"]
+__getattr__, __dir__ = front(__name__, __all__)
 
 Element = tuple[Tensor, ...]
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from numtape import nest
+from numtape._front import front
 from numtape.ops.reduction import reduce_sum
 from numtape.tape import GradientTape, Primitive, Tensor, Variable, constant, convert_to_tensor
 
 __all__ = ["check_gradient"]
+__getattr__, __dir__ = front(__name__, __all__)
 
 
 def check_gradient(

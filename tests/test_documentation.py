@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +17,9 @@ from types import ModuleType
 import pytest
 
 import numtape as nt
+from numtape.__main__ import _size as size_text
 from numtape.__main__ import main
+from numtape._absent import HINTS
 from numtape.dtypes import float32, float64
 from numtape.ir.op import REGISTRY, Gradient, Kind, Op
 from numtape.ops import listing
@@ -154,6 +158,65 @@ def test_the_command_prints_the_list(capsys):
     assert next(line for line in lines if line.startswith("less_equal")).split() == [
         "less_equal", "nt.less_equal,", "nt.math.less_equal", "map", "none",
     ]  # fmt: skip
+
+
+def test_the_command_lists_public_names_first(capsys):
+    assert main(["ops"]) == 0
+    hidden = [line.split()[1] == "-" for line in capsys.readouterr().out.splitlines()[1:]]
+    assert any(hidden)
+    assert hidden == sorted(hidden)
+
+
+def test_whoever_reads_the_list_may_stop():
+    command = [sys.executable, "-m", "numtape", "ops"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # before it begins
+        assert not process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (128_400, "128 kB"), (999_700, "1 MB"), (1 << 30, "1.07 GB")],
+)
+def test_sizes_are_readable(count, text):
+    assert size_text(count) == text
+
+
+# ---- what modules show -------------------------------------------------------------------------------------------
+
+
+def test_modules_list_what_is_public():
+    spaces = reference.namespaces()
+    for name, module in spaces.items():
+        assert dir(module), name
+        assert not [hidden for hidden in dir(module) if hidden.startswith("_")], name
+        published = {dotted.rpartition(".")[2] for dotted in PUBLIC if f"nt.{dotted}".rpartition(".")[0] == name}
+        assert published <= set(dir(module)), name
+    assert set(dir(nt.keras.optimizers)) == {"Adam", "AdamW", "Optimizer", "RMSprop", "SGD"}
+    modules = {name for name in dir(nt) if isinstance(getattr(nt, name), ModuleType)}
+    assert all(hasattr(getattr(nt, name), "__getattr__") for name in modules), "an internal package shows"
+
+
+@pytest.mark.parametrize("name", HINTS)
+def test_hints_are_for_names_that_are_missing(name):
+    *path, last = name.split(".")
+    found = nt
+    for part in path:
+        found = getattr(found, part)
+    with pytest.raises(AttributeError, match=f"has no attribute '{last}'; ") as caught:
+        getattr(found, last)
+    assert HINTS[name] in str(caught.value)
+    assert {mentioned for mentioned in NAME.findall(HINTS[name]) if mentioned not in NAMES} == set()
+
+
+def test_names_without_a_hint():
+    with pytest.raises(AttributeError, match=r"^module 'numtape\.keras' has no attribute 'tensro'$"):
+        nt.keras.tensro
+    with pytest.raises(AttributeError, match=r"^module 'numtape' has no attribute 'Tensro'$"):
+        nt.Tensro
+    assert getattr(nt.math, "real", None) is None
 
 
 # ---- TensorFlow's names ------------------------------------------------------------------------------------------

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from sys import getrefcount
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from numtape.dtypes import TensorType
 
+T = TypeVar("T")
 ALIGNMENT = 64
 """Bytes: a cache line, and the longest vector."""
 
@@ -49,3 +50,15 @@ ALONE = _references_when_alone()
 """What `getrefcount(arrays[k])` says of an item that only the list holds: Python versions differ."""
 (ALONE_IN_MAP,) = map(getrefcount, [object()])
 """The same of `map(getrefcount, arrays)`."""
+
+
+def _references_in_loop(items: list[Any]) -> list[int]:
+    return [getrefcount(x) for x in items]
+
+
+(_ALONE_IN_LOOP,) = _references_in_loop([object()])
+
+
+def shared(items: list[T]) -> list[T]:
+    """Those items that somebody beside the list holds."""
+    return [x for x in items if getrefcount(x) > _ALONE_IN_LOOP]

@@ -14,14 +14,14 @@ import time
 import weakref
 from collections.abc import Sequence
 from functools import cache
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from sys import getrefcount
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from numtape.backends.buffer import ALIGNMENT, ALONE, ALONE_IN_MAP, Buffer, allocate
+from numtape.backends.buffer import ALIGNMENT, ALONE, Buffer, allocate
 from numtape.cache import kernels
 from numtape.codegen import blas
 from numtape.codegen.plan import Plan, plan
@@ -50,9 +50,6 @@ FORMATS = {
 """How a Python number of each dtype fills one word."""
 
 
-_address = attrgetter("address")
-
-
 def chooser(places: Sequence[int]) -> Any:
     """A function that gives the items of a list at these places, as a tuple."""
     return itemgetter(*places) if len(places) > 1 else lambda pool: tuple([pool[k] for k in places])
@@ -61,11 +58,13 @@ def chooser(places: Sequence[int]) -> Any:
 class _Binding:
     """Memory for one call under way."""
 
-    __slots__ = ("header", "header_address", "keep", "results", "row")
+    __slots__ = ("addresses", "header", "header_address", "keep", "results", "row")
 
     def __init__(self, header: npt.NDArray[Any], row: npt.NDArray[Any], results: list[Buffer], keep: Any) -> None:
         self.header, self.results, self.keep = header, results, keep
         self.row: Any = row
+        self.addresses: list[int] = []
+        """Those that stand in the row."""
         self.header_address: int = header.ctypes.data
 
 
@@ -81,7 +80,7 @@ class Executable:
         self.new = [(v, self.plan.program.type(v)) for kind, v in dict.fromkeys(self.plan.results) if kind == "new"]
         words = self.array_count + len(self.new)
         numbers = "".join(FORMATS[t.dtype.code] for t in scalars)
-        self.format = struct.Struct(f"<{words}q{numbers}")
+        self.address_format = struct.Struct(f"<{words}q")
         self.number_format, self.numbers_at = struct.Struct(f"<{numbers}"), 8 * words
         self.row_words = words + len(scalars)
         self.scalar_words = {self.array_count + k: words + k for k in range(len(scalars))}
@@ -90,8 +89,6 @@ class Executable:
         self.idle: list[_Binding] = []
         self.new_range = range(len(self.new))
         self.donated = tuple(v for kind, v in self.plan.results if kind == "donated")
-        self.choose_donated: Any = chooser(self.donated)
-        self.donated_alone = (ALONE_IN_MAP,) * len(self.donated)
         at = {v: self.array_count + k for k, (v, _) in enumerate(self.new)}
         places = [at[v] if kind == "new" else v if v < self.array_count else v + len(self.new)
                   for kind, v in self.plan.results]  # fmt: skip
@@ -117,27 +114,31 @@ class Executable:
             if getrefcount(new[k]) != ALONE:
                 new[k] = allocate(self.new[k][1])
         pool = [*arrays, *new]
-        self.write(binding, pool, scalars)
+        addresses = [buffer.address for buffer in pool]
+        if addresses != binding.addresses:  # in a loop they are those of the step before
+            self._write_addresses(binding, addresses)
+        if scalars:
+            self.write_numbers(binding, scalars)
         if self.gives_numbers:
             pool += map(Buffer, self._numbers(scalars))
         return binding, list(self.choose(pool))
 
     def write(self, binding: _Binding, buffers: Sequence[Buffer], scalars: Sequence[Any]) -> None:
         """Put arguments, and where the results go, into a binding."""
-        try:
-            self.format.pack_into(binding.row, 0, *map(_address, buffers), *scalars)
-        except (OverflowError, struct.error):
-            self.format.pack_into(binding.row, 0, *map(_address, buffers), *self._fitting(scalars))
+        self._write_addresses(binding, [buffer.address for buffer in buffers])
+        self.write_numbers(binding, scalars)
+
+    def _write_addresses(self, binding: _Binding, addresses: list[int]) -> None:
+        self.address_format.pack_into(binding.row, 0, *addresses)
+        binding.addresses = addresses
 
     def write_numbers(self, binding: _Binding, scalars: Sequence[Any]) -> None:
         """Put other Python numbers into a binding that has all else."""
         try:
             self.number_format.pack_into(binding.row, self.numbers_at, *scalars)
         except (OverflowError, struct.error):
-            self.number_format.pack_into(binding.row, self.numbers_at, *self._fitting(scalars))
-
-    def _fitting(self, scalars: Sequence[Any]) -> list[Any]:
-        return [number.item() for number in self._numbers(scalars)]
+            fitting = [number.item() for number in self._numbers(scalars)]
+            self.number_format.pack_into(binding.row, self.numbers_at, *fitting)
 
     def _numbers(self, scalars: Sequence[Any]) -> list[npt.NDArray[Any]]:
         """Python numbers as arrays of one element; what is beyond float32 is infinite there, as in NumPy."""

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from numtape._front import front
 from numtape.cache import kernels as _kernels
 from numtape.cache.statistics import COUNTERS, Stats
 
 __all__ = ["Stats", "clear", "directory", "stats"]
+__getattr__, __dir__ = front(__name__, __all__)
 
 FORGET: list[Callable[[], None]] = []
 """What `clear` calls to drop what is in memory; the layer above adds its own."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from numtape import nest
 from numtape.backends.buffer import Buffer
+from numtape.dtypes import TensorType
 from numtape.functions.direct import Direct
 from numtape.functions.recording import Argument, Output
 from numtape.tape.tensor import EPOCH, Tensor
@@ -33,9 +35,12 @@ class BoundFunction:
         self.__name__ = name
         self._direct = direct
         self._tensors = [Tensor(t._type, Buffer(a.reshape(-1))) for a, t in zip(arrays, tensors, strict=True)]
-        inputs, numbers = direct.gather(self._tensors, bound=True)
-        self._binding, self._found = direct.executable.prepare(inputs, numbers)
+        self._binding = direct.executable.bind()
         self._new = self._binding.results
+        self._copies: list[tuple[npt.NDArray[Any], int]] = []
+        """Results that are inputs, whose memory may become another: with an array of their own, and which input."""
+        self._moves: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
+        """The same, with where the input is now."""
         self._epoch = EPOCH[0] - 1
         self._has_live_numbers = direct.has_live_numbers
         self._entry: Callable[[int], None] = direct.executable.entry
@@ -51,6 +56,8 @@ class BoundFunction:
         elif self._has_live_numbers:
             self._direct.executable.write_numbers(self._binding, self._direct.numbers())
         self._entry(self._address)
+        for array, source in self._moves:
+            array[:] = source
         return self.result
 
     def _bind_anew(self) -> tuple[list[Buffer], list[Any]]:
@@ -61,27 +68,46 @@ class BoundFunction:
         direct.keep(inputs)
         direct.executable.write(self._binding, [*inputs, *self._new], numbers)
         self._epoch = -1 if direct.copies_arrays else EPOCH[0]
+        self._moves = [(array, inputs[k].array) for array, k in self._copies]
         return inputs, numbers
 
     def _watched(self, inputs: list[Buffer], numbers: list[Any]) -> Any:
         """The same call, for somebody who looks at what goes in and what comes out."""
         self._epoch -= 1  # so that the next call comes here, too
         executable = self._direct.executable
-        end = WATCHES[0].begin(self._direct.ran, [buffer.copy() for buffer in inputs], numbers)
+        kept = [buffer.copy() for buffer in inputs]
+        ends = [watch.begin(self._direct.ran, kept, numbers) for watch in WATCHES]
         self._entry(self._address)
-        end([*(inputs[k] for k in executable.donated), *self._new])
+        for array, source in self._moves:
+            array[:] = source
+        for end in ends:
+            end([*(inputs[k] for k in executable.donated), *self._new])
         return self.result
 
     def _view(self, leaf: Any) -> Any:
         if not isinstance(leaf, Output):
             return leaf
         if leaf.given is None:
-            array = self._found[self._direct.place[leaf.slot]].array
+            array = self._array(self._direct.words[self._direct.place[leaf.slot]], leaf.type)
         elif isinstance(leaf.given, Argument):
             array = self._tensors[leaf.given.number]._data.array  # type: ignore[union-attr]
         else:
             return leaf.given
         return array.reshape(leaf.type.shape)
+
+    def _array(self, word: int, kind: TensorType) -> npt.NDArray[Any]:
+        """The elements of a result, of which a word of the row says where they are."""
+        direct = self._direct
+        new = word - direct.executable.array_count
+        if new >= len(self._new):  # a Python number, which stands in the row itself
+            return self._binding.row[word : word + 1].view(kind.dtype.dtype)[:1]  # type: ignore[no-any-return]
+        if new >= 0:
+            return self._new[new].array
+        if direct.sources[word] < len(direct.arguments):
+            return self._tensors[direct.arguments[direct.sources[word]]]._data.array  # type: ignore[union-attr]
+        array = np.empty(kind.size, kind.dtype.dtype)
+        self._copies.append((array, word))
+        return array
 
     def __repr__(self) -> str:
         return f"<nt.function {self.__name__}, bound to {len(self._tensors)} arrays>"

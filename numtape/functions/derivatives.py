@@ -44,8 +44,8 @@ def value_and_gradients(function: Callable[..., Any], name: str, places: Sequenc
         gradients = tape.gradient(value, sources)
         if not any(g is not None for g in gradients):
             raise ValueError(
-                f"{name}: no path leads from the value to a float argument, so there is no gradient; write the function "
-                "with numtape's ops"
+                f"{name}: no path leads from the value to a float argument, so there is no gradient; write the "
+                "function with numtape's ops"
             )
         return value, [_dense(g, x) for g, x in zip(gradients, sources, strict=True)]
 

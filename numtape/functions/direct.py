@@ -53,7 +53,11 @@ class Direct:
         pool += [slot for slot, source in segment.sources if not isinstance(source, Argument | Variable)]
         pool += [slot for _, slots in segment.packs for slot in slots]
         at = {inputs[slot]: k for k, slot in enumerate(pool)}
-        self.choose_arrays: Callable[[Sequence[Any]], tuple[Buffer, ...]] = chooser([at[k] for k in lowered.arrays])
+        self.sources = [at[k] for k in lowered.arrays]
+        """Which of the pool each of the program's arrays is."""
+        self.choose_arrays: Callable[[Sequence[Any]], tuple[Buffer, ...]] = chooser(self.sources)
+        self.words = self.executable.choose(range(self.executable.row_words))
+        """For each result the word of a binding's row that says where it is, or is it."""
         self._numbers = segment.fresh
         self.has_live_numbers = any(callable(numbers) for numbers in segment.fresh)
         self._chosen_numbers = lowered.scalars

@@ -5,13 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from numtape import nest
+from numtape.dtypes import as_dtype, float64, tensor_type
 from numtape.functions.bound import BoundFunction
+from numtape.functions.derivatives import values
+from numtape.functions.direct import Direct
+from numtape.functions.minimize import Objective
 from numtape.functions.signature import Identity, signature
 from numtape.functions.ways import Recording, Tally
 from numtape.tape.convert import convert_to_tensor
@@ -19,6 +23,9 @@ from numtape.tape.operands import as_tensor
 from numtape.tape.spec import TensorSpec
 from numtape.tape.tensor import Tensor
 from numtape.tape.variable import Variable
+
+if TYPE_CHECKING:
+    from numtape.functions.nopython import NopythonFunction
 
 
 def function(
@@ -168,10 +175,10 @@ class Function:
         """The function for code compiled by `numba.njit`, for arguments like these arrays, tensors or `nt.TensorSpec`.
 
         What is returned is called from nopython code, or from Python, with arrays of these very shapes (ValueError) and
-        dtypes (`numba.TypingError`); for shape () with numbers as well. It returns new arrays, numbers for shape (), and
-        tuples for what is nested. `value_and_gradient` of it gives gradients, and `address` is for C. Variables are read
-        and changed, and arrays that it captures read, at each call; any number of threads may call, those of `prange`
-        included, and calls that change Variables run one after another. ValueError for what `bind` refuses.
+        dtypes (`numba.TypingError`); for shape () numbers do as well. It gives new arrays, numbers for shape (), tuples
+        for whatever is nested. Its `value_and_gradient` gives gradients, too, and its `address` is for C. Each call
+        reads and changes Variables, and reads captured arrays, as they are by then. Any number of threads may call,
+        those of `prange` included; calls that change Variables wait for each other. ValueError for what `bind` refuses.
 
         >>> import numba
         >>> import numtape as nt
@@ -183,7 +190,7 @@ class Function:
         ...         x = x - 0.1 * gradient
         ...     return value, x
         >>> descend(np.array([1.0, 2.0]), 2)
-        (0.855..., array([0.553, 0.608]))
+        (0.85..., array([0.553, 0.608]))
         """
         from numtape.functions.nopython import NopythonFunction
 
@@ -191,7 +198,8 @@ class Function:
         specs = [*map(_spec, given)]
         for spec in specs:
             if not isinstance(spec, TensorSpec) or spec.shape is None or None in spec.shape:
-                raise TypeError(f"{self.__name__}: njit takes arrays, tensors or TensorSpecs of known shapes, not {spec!r:.60}")
+                text = "njit takes arrays, tensors or TensorSpecs of known shapes"
+                raise TypeError(f"{self.__name__}: {text}, not {type(spec).__name__} {spec!r:.60}")
         kinds = [tensor_type(spec.dtype, tuple(spec.shape)) for spec in specs]
         return NopythonFunction(self, values(self._plain), kinds)
 
@@ -199,16 +207,16 @@ class Function:
         """The function as `scipy.optimize.minimize(f, x0, jac=True)` takes it: `f(x, *args)` gives (value, gradient).
 
         The value, which has to be a single float (ValueError), and the gradient with respect to x are float64. The
-        function sees `x` in `dtype`, by default that of the `input_signature` or else float64. Its methods `hess` and
-        `hessp` are for the options of these names. It is recorded once for each shape of x and kind of `args`, and where
-        Python looks at no values a call is a single native call. Any thread may call.
+        function sees x in `dtype`, by default that of the `input_signature` or else float64. Methods `hess` and `hessp`
+        are for the options of these names. The function is recorded once for each shape of x and kind of `args`; where
+        Python looks at no values, a call is a single native call. Any thread may call.
 
         >>> import numtape as nt
         >>> from scipy.optimize import minimize
         >>> f = nt.function(lambda x, a: nt.reduce_sum((x - a) ** 4)).scipy()
-        >>> found = minimize(f, np.zeros(3), args=(np.array([1.0, 2.0, 3.0]),), jac=True, hess=f.hess, method="trust-exact")
-        >>> np.round(found.x, 2)
-        array([1., 2., 3.])
+        >>> found = minimize(f, np.zeros(2), args=(np.array([1.0, 2.0]),), jac=True, hess=f.hess, method="trust-exact")
+        >>> np.round(found.x, 1)
+        array([1., 2.])
         """
         if dtype is None:
             signature = nest.flatten(self._input_signature)
@@ -225,15 +233,18 @@ class Function:
         recording = self._recordings.get(key) or self._begin(key)
         return recording.direct((arrays, {}), tensors), tensors
 
+    def __reduce__(self) -> Any:
+        return Function, (self._python_function, self._input_signature)
+
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        reference, function = self._methods.get(id(instance), (None, None))
-        if reference is None or reference() is not instance:
+        known = self._methods.get(id(instance))
+        if known is None or known[0]() is not instance:
             reference = weakref.ref(instance, functools.partial(_forget_method, weakref.ref(self), id(instance)))
-            function = Function(_method(self._python_function, reference), self._input_signature)
-            self._methods[id(instance)] = reference, function
-        return Method(instance, function)
+            known = reference, Function(_method(self._python_function, reference), self._input_signature)
+            self._methods[id(instance)] = known
+        return Method(instance, known[1])
 
     def _conform(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments as tensors of the input signature."""
@@ -254,10 +265,10 @@ class Function:
             x = tensor._type
         elif isinstance(spec, Mapping):
             if isinstance(x, Mapping) and spec.keys() == x.keys():
-                return nest.pack_sequence_as(x, nest.flatten({key: self._fit(spec[key], x[key]) for key in x}))
+                return nest.pack_sequence_as(spec, nest.flatten({key: self._fit(spec[key], x[key]) for key in x}))
         elif isinstance(spec, list | tuple):
             if isinstance(x, list | tuple) and len(x) == len(spec):
-                return nest.pack_sequence_as(x, nest.flatten([*map(self._fit, spec, x)]))
+                return nest.pack_sequence_as(spec, nest.flatten([*map(self._fit, spec, x)]))
         elif x is spec or (type(x) is type(spec) and x == spec):
             return x
         raise TypeError(f"{self.__name__}: an argument {x!r:.80} does not fit {spec} of the input_signature")

@@ -3,12 +3,12 @@
 In comes a function recorded for arguments of one kind; out comes a `NopythonFunction`, which code compiled by Numba
 calls like one of its own. What the two share is an address: neither sees how the other was compiled.
 
-A call finds in a block of words, the *control*, all it needs. It claims one of the function's *slots*, each of which has
+A call finds all it needs in a block of words, the *control*. It claims one of the function's *slots*, each of which has
 memory for one call under way; writes the addresses of arguments and results into the slot's row; and runs the program.
 So any number of threads may call at once; a function that changes Variables has a single slot, and its calls wait for
-each other. What else the program reads, the values of Variables above all, stands in the row since the slot was
-*refreshed*. If `EPOCH` has moved since, the call has Python refresh the slot before it goes on: what a call sees is never
-older than what Python saw when it was made. A slot holds on to the memory it reads.
+each other. Where else the program reads, the values of Variables above all, stands in the row since the slot was
+*refreshed*. If `EPOCH` has moved since, the call has Python refresh the slot before it goes on: it never sees an older
+value than Python would. A slot holds on to the memory it reads.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import llvmlite.ir as ir
 import numba
 import numpy as np
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.extending import intrinsic, overload, typeof_impl
 
 from numtape import nest
 from numtape.backends.buffer import Buffer
+from numtape.codegen.native_calls import call_entry, words
 from numtape.dtypes import TensorType
 from numtape.functions.derivatives import named, value_and_gradients
 from numtape.functions.direct import Direct
@@ -55,7 +55,7 @@ class NopythonFunction:
         direct, _ = recorded._direct([np.zeros(kind.shape, kind.dtype.dtype) for kind in kinds])
         outputs: list[Output] = nest.flatten(direct.result)
         self._memory = _Memory(direct, outputs, self._kinds)
-        _KEPT.append(self._memory)
+        _KEPT.append(self)
         self._dispatcher = _dispatcher(self.__name__, self._memory.address, kinds, outputs, direct.result)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -65,8 +65,8 @@ class NopythonFunction:
     def value_and_gradient(self) -> NopythonFunction:
         """The same with its gradient: a function that gives (value, gradient).
 
-        The value has to be a single float (ValueError). The gradient is with respect to the float arguments: an array or
-        number like the argument, for several a tuple of them, zeros for one that does not matter.
+        The value has to be a single float (ValueError). The gradient is with respect to the float arguments: an array
+        or number like the argument, or a tuple of those for several; zeros for one that does not matter.
         """
         floats = [k for k, kind in enumerate(self._kinds) if kind.dtype.is_floating]
         both = value_and_gradients(self._function._plain, self.__name__, floats)
@@ -103,16 +103,22 @@ class NopythonFunction:
         pointers = ctypes.POINTER(ctypes.c_void_p)
         return ctypes.CFUNCTYPE(ctypes.c_int32, pointers, pointers)(self.address)
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self.__name__}: what njit made is an address in this process; it is not pickled, and code that calls it "
+            "not cached"
+        )
+
     def __repr__(self) -> str:
         return f"<nt.function {self.__name__}, for nopython code: {', '.join(map(str, self._kinds))}>"
 
 
-@typeof_impl.register(NopythonFunction)
+@extending.typeof_impl.register(NopythonFunction)  # type: ignore[untyped-decorator]
 def _typeof(function: NopythonFunction, context: Any) -> Any:
     return types.Dispatcher(function._dispatcher)
 
 
-_KEPT: list[_Memory] = []
+_KEPT: list[NopythonFunction] = []
 """Compiled code may know the addresses for as long as the process lives, so what is there lives as long."""
 
 
@@ -123,8 +129,8 @@ SLOT = 8
 BUSY, SEEN, READY, HEADER, ROW = range(5)
 """In a slot: whether a call is under way, the epoch of its row, whether Python could refresh it, addresses."""
 SLOTS, COUNT, LIVE, NOW, ENTRY, REFRESH, PAUSE, ARGUMENTS, RESULTS, COPIES = range(10)
-"""In a control: the slots' address and number; whether rows grow old, and where the epoch stands; functions; and tables,
-of which the first word is the length: (word of the row, argument), (word, result), (word, result, bytes)."""
+"""In a control: the slots' address and number; whether rows grow old, and where the epoch stands; functions; tables, of
+which the first word is the length: (word of the row, argument), (word, result), (word, result, bytes)."""
 
 
 class _Memory:
@@ -133,6 +139,8 @@ class _Memory:
     def __init__(self, direct: Direct, outputs: Sequence[Output], kinds: Sequence[TensorType]) -> None:
         self._direct = direct
         self._arguments = [Tensor(kind, Buffer(np.empty(0))) for kind in kinds]
+        self._asks = direct.has_live_numbers or direct.copies_arrays
+        live = self._asks or bool(direct.variables or direct.packs)
         executable = direct.executable
         changes = bool(direct.assigned or direct.packed)
         count = 1 if changes else numba.config.NUMBA_NUM_THREADS
@@ -146,10 +154,9 @@ class _Memory:
             slot[HEADER], slot[ROW] = binding.header_address, binding.row.ctypes.data
         for k in range(count):
             self.refresh(k)
-        arguments, results, copies = _moves(direct, outputs)
-        self._tables = [np.array([len(table), *(n for row in table for n in row)]) for table in (arguments, results, copies)]
+        self._tables = [np.array([len(t), *(n for row in t for n in row)], np.int64) for t in _moves(direct, outputs)]
         self._control = np.array([
-            self._slots.ctypes.data, count, direct.grows_old, EPOCH.buffer_info()[0],
+            self._slots.ctypes.data, count, live, EPOCH.buffer_info()[0],
             ctypes.cast(executable.entry, ctypes.c_void_p).value, *map(_address_of, (self._refresh, self._pause)),
             *(table.ctypes.data for table in self._tables),
         ], np.int64)  # fmt: skip
@@ -161,11 +168,11 @@ class _Memory:
         self._held[k] = None  # what only this slot held may be changed in place
         STATE.trace.materialize()
         now = EPOCH[0]
-        inputs, numbers = direct.gather(self._arguments)
+        inputs, numbers = direct.gather(self._arguments, bound=True)
         direct.keep(inputs)
         direct.executable.write(binding, [*inputs, *binding.results], numbers)
         self._held[k] = inputs
-        slot[SEEN] = -1 if direct.asks_python else now
+        slot[SEEN] = -1 if self._asks else now
         slot[READY] = 1
 
 
@@ -176,89 +183,60 @@ def _address_of(function: Any) -> int | None:
     return ctypes.cast(function, ctypes.c_void_p).value
 
 
-def _moves(direct: Direct, outputs: Sequence[Output]) -> tuple[list[Any], list[Any], list[Any]]:
+def _moves(direct: Direct, outputs: Sequence[Output]) -> tuple[Any, Any, Any]:
     """Which words of the row are addresses of arguments and of results, and what is to be copied into results: from
     where a word says, or from a word itself, whose complement is given."""
     executable = direct.executable
-    places = direct.choose_arrays(range(direct.input_count))
-    arguments = [(k, direct.arguments[at]) for k, at in enumerate(places) if at < len(direct.arguments)]
-    words = executable.choose(range(executable.row_words))
+    arguments = [(k, direct.arguments[at]) for k, at in enumerate(direct.sources) if at < len(direct.arguments)]
     news = range(executable.array_count, executable.array_count + len(executable.new))
     results: dict[int, int] = {}
     copies = []
     for k, output in enumerate(outputs):
-        word = words[direct.place[output.slot]]
+        word = direct.words[direct.place[output.slot]]
         if word in news and word not in results:
             results[word] = k
         else:
             copies.append((word if word < news.stop else ~word, k, output.type.nbytes))
-    return arguments, list(results.items()), copies
+    return arguments, results.items(), copies
 
 
 # ---- in nopython code ------------------------------------------------------------------------------------------------
 
 
-@intrinsic
-def _load(context: Any, address: Any) -> Any:
-    """The word at an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(_at(builder, arguments[0]))
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic
-def _store(context: Any, address: Any, word: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[1], _at(builder, arguments[0]))
-
-    return types.void(types.int64, types.int64), generate
-
-
-@intrinsic
-def _claim(context: Any, address: Any) -> Any:
-    """Make the word at an address 1; whether it was 0."""
+@extending.intrinsic  # type: ignore[untyped-decorator]
+def _claim(context: Any, pointer: Any, k: Any) -> Any:
+    """Make a word 1; whether it was 0."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         zero, one = ir.Constant(_WORD, 0), ir.Constant(_WORD, 1)
-        found = builder.cmpxchg(_at(builder, arguments[0]), zero, one, "acquire", "monotonic")
+        found = builder.cmpxchg(builder.gep(arguments[0], [arguments[1]]), zero, one, "acquire", "monotonic")
         return builder.extract_value(found, 1)
 
-    return types.boolean(types.int64), generate
+    return types.boolean(_POINTER, types.int64), generate
 
 
-@intrinsic
-def _release(context: Any, address: Any) -> Any:
-    """Make it 0 again, behind all that was written before."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store_atomic(ir.Constant(_WORD, 0), _at(builder, arguments[0]), "release", 8)
-
-    return types.void(types.int64), generate
-
-
-@intrinsic
-def _invoke(context: Any, function: Any, word: Any) -> Any:
-    """Call the function at an address."""
+@extending.intrinsic  # type: ignore[untyped-decorator]
+def _release(context: Any, pointer: Any, k: Any) -> Any:
+    """Make a word 0 again, behind all that was written before."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_WORD]).as_pointer()
-        builder.call(builder.inttoptr(arguments[0], kind), [arguments[1]])
+        builder.store_atomic(ir.Constant(_WORD, 0), builder.gep(arguments[0], [arguments[1]]), "release", 8)
+        return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64), generate
+    return types.void(_POINTER, types.int64), generate
 
 
-@intrinsic
+@extending.intrinsic  # type: ignore[untyped-decorator]
 def _copy(context: Any, to: Any, source: Any, nbytes: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         to, source = (builder.inttoptr(a, cgutils.voidptr_t) for a in arguments[:2])
         cgutils.raw_memcpy(builder, to, source, arguments[2], 1)
+        return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
 
 
-@intrinsic
+@extending.intrinsic  # type: ignore[untyped-decorator]
 def _cell(context: Any, value: Any) -> Any:
     """The address of memory on the stack that holds a value."""
 
@@ -269,7 +247,7 @@ def _cell(context: Any, value: Any) -> Any:
     return types.int64(value), generate
 
 
-@intrinsic
+@extending.intrinsic  # type: ignore[untyped-decorator]
 def _fetch(context: Any, address: Any, like: Any) -> Any:
     """What the memory at an address holds, of the type of another value."""
 
@@ -281,7 +259,7 @@ def _fetch(context: Any, address: Any, like: Any) -> Any:
     return like(types.int64, like), generate
 
 
-@intrinsic
+@extending.intrinsic  # type: ignore[untyped-decorator]
 def _data(context: Any, array: Any) -> Any:
     """The address of an array's elements."""
 
@@ -292,17 +270,15 @@ def _data(context: Any, array: Any) -> Any:
     return types.int64(array), generate
 
 
-@intrinsic
+@extending.intrinsic  # type: ignore[untyped-decorator]
 def _hold(context: Any, values: Any) -> Any:
     """Nothing; but values live up to here."""
     return types.void(values), lambda context, builder, signature, arguments: context.get_dummy_value()
 
 
-@intrinsic(prefer_literal=True)
-def _memory(context: Any, address: Any) -> Any:
+@extending.intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def _known(context: Any, address: Any) -> Any:
     """An address of this process, so that Numba refuses to cache what uses it."""
-    if not isinstance(address, types.Literal):
-        return None
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         found = context.add_dynamic_addr(builder, signature.args[0].literal_value, info="numtape")
@@ -311,53 +287,47 @@ def _memory(context: Any, address: Any) -> Any:
     return types.int64(address), generate
 
 
-_WORD = ir.IntType(64)
-
-
-def _at(builder: Any, address: Any) -> Any:
-    return builder.inttoptr(address, _WORD.as_pointer())
+_WORD, _POINTER = ir.IntType(64), types.CPointer(types.int64)
 
 
 @numba.njit(types.int32(types.int64, types.int64, types.int64))  # type: ignore[untyped-decorator]
-def _call(control: int, arguments: int, results: int) -> int:
-    """Run a function whose arguments and results are at the addresses that stand at these; 0, or 1 if it cannot."""
-    slots, count = _load(control + 8 * SLOTS), _load(control + 8 * COUNT)
-    k = tries = 0
-    while not _claim(slots + 8 * (k * SLOT + BUSY)):
+def _call(control_address: int, argument_addresses: int, result_addresses: int) -> int:
+    """Run a function on arguments and results whose addresses stand at these addresses; 0, or 1 if it cannot."""
+    control, arguments, results = words(control_address), words(argument_addresses), words(result_addresses)
+    slots, count = words(control[SLOTS]), control[COUNT]
+    tries = slot = 0
+    while not _claim(slots, slot + BUSY):
         tries += 1
-        k = tries % count
+        slot = SLOT * (tries % count)
         if tries % 4096 == 0:  # whoever is at work may be waiting for Python's lock, which this thread may have
-            _invoke(_load(control + 8 * PAUSE), 0)
-    slot = slots + 8 * k * SLOT
-    status = 0
-    if _load(control + 8 * LIVE) and _load(slot + 8 * SEEN) != _load(_load(control + 8 * NOW)):
-        _store(slot + 8 * READY, 0)
-        _invoke(_load(control + 8 * REFRESH), k)
-        status = 1 - _load(slot + 8 * READY)
-    if status == 0:
-        row = _load(slot + 8 * ROW)
-        table = _load(control + 8 * ARGUMENTS)
-        for j in range(_load(table)):
-            _store(row + 8 * _load(table + 16 * j + 8), _load(arguments + 8 * _load(table + 16 * j + 16)))
-        table = _load(control + 8 * RESULTS)
-        for j in range(_load(table)):
-            _store(row + 8 * _load(table + 16 * j + 8), _load(results + 8 * _load(table + 16 * j + 16)))
-        _invoke(_load(control + 8 * ENTRY), _load(slot + 8 * HEADER))
-        table = _load(control + 8 * COPIES)
-        for j in range(_load(table)):
-            word = _load(table + 24 * j + 8)
-            source = _load(row + 8 * word) if word >= 0 else row + 8 * ~word
-            _copy(_load(results + 8 * _load(table + 24 * j + 16)), source, _load(table + 24 * j + 24))
-    _release(slot + 8 * BUSY)
-    return status
+            call_entry(control[PAUSE], 0)
+    slots[slot + READY] = 1
+    if control[LIVE] and slots[slot + SEEN] != words(control[NOW])[0]:
+        slots[slot + READY] = 0
+        call_entry(control[REFRESH], slot // SLOT)
+    ready: int = slots[slot + READY]
+    if ready:
+        row = words(slots[slot + ROW])
+        table = words(control[ARGUMENTS])
+        for k in range(table[0]):
+            row[table[2 * k + 1]] = arguments[table[2 * k + 2]]
+        table = words(control[RESULTS])
+        for k in range(table[0]):
+            row[table[2 * k + 1]] = results[table[2 * k + 2]]
+        call_entry(control[ENTRY], slots[slot + HEADER])
+        table = words(control[COPIES])
+        for k in range(table[0]):
+            word = table[3 * k + 1]
+            source = row[word] if word >= 0 else _cell(row[~word])
+            _copy(results[table[3 * k + 2]], source, table[3 * k + 3])
+    _release(slots, slot + BUSY)
+    return 1 - ready
 
 
 # ---- what Numba calls ------------------------------------------------------------------------------------------------
 
 
-def _dispatcher(
-    name: str, control: int, kinds: Sequence[TensorType], outputs: Sequence[Output], structure: Any
-) -> Any:
+def _dispatcher(name: str, control: int, kinds: Sequence[TensorType], outputs: Sequence[Output], structure: Any) -> Any:
     """The function for Numba."""
     parameters = ", ".join(f"x{k}" for k in range(len(kinds)))
 
@@ -377,7 +347,7 @@ def _dispatcher(
             for k, output in enumerate(outputs)
         ]
         lines += [
-            f"    status = _call(_memory({control}), {arguments}, {results})",
+            f"    status = _call(_known({control}), {arguments}, {results})",
             *[f"    _hold(a{k})" for k in range(len(kinds))],
             f'    if status: raise RuntimeError("{name}: its Variables could not be read; see what Python printed")',
             f"    return {_nested(nest.pack_sequence_as(structure, found))}",
@@ -386,7 +356,9 @@ def _dispatcher(
 
     namespace = {"choose": choose, "stub": stub}
     head = f"def {name if name.isidentifier() else 'function'}({parameters}):\n    return stub({parameters})\n"
-    overload(stub, strict=False)(_defined(f"def typed({parameters}): return choose({parameters})", "typed", namespace))
+    extending.overload(stub, strict=False)(
+        _defined(f"def typed({parameters}): return choose({parameters})", "typed", namespace)
+    )
     made = _defined(head, name if name.isidentifier() else "function", namespace)
     return numba.njit(nogil=True)(made)
 

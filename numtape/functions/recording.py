@@ -139,6 +139,10 @@ class OutputRows:
 class GaveUp(BaseException):
     """Recording a function was given up: it does what only Python can repeat, or what is not to be seen now."""
 
+    def __init__(self, for_good: bool) -> None:
+        super().__init__(for_good)
+        self.for_good = for_good
+
 
 class Recorder:
     """Stands among the tapes while a function is recorded, and notes what a replay has to do again."""
@@ -155,8 +159,6 @@ class Recorder:
         self.created: list[tuple[Variable, Tensor]] = []
         """Variables with their first values."""
         self.draws: list[Any] = []
-        self.draws_kept = 0
-        """So many of the draws may be part of a first value."""
         self.trace = Trace()
         self.trace.holders = 1
         self.trace.recorder = self
@@ -172,6 +174,9 @@ class Recorder:
         self.looks: list[tuple[int, Look, dict[int, int], list[tuple[Pack, tuple[int, ...]]]]] = []
         """Each look with the length, and the slots of assigned Variables and packs by then."""
         self.quiet = False
+        self.around: Recorder | None = STATE.trace.recorder
+        self.reason: GaveUp | None = None
+        """Why recording was given up, in case that somebody catches everything."""
 
     # ---- what is told ----------------------------------------------------------------------------------------------
 
@@ -217,6 +222,15 @@ class Recorder:
                 self.live[start] = len(found), numbers
             start += len(found)
 
+    def is_argument(self, tensor: Tensor) -> bool:
+        """Whether this is one of the tensors that the function was called with."""
+        return id(tensor) in self.numbers
+
+    def _owns(self, tensor: Tensor) -> bool:
+        """Whether a tensor is of this function, or of one around that is recorded, and so may differ at each call."""
+        own = self.is_argument(tensor) or self.trace.slot(tensor) is not None
+        return own or (self.around is not None and self.around._owns(tensor))
+
     def note_created(self, variable: Variable) -> None:
         if not self.creates:
             raise ValueError(
@@ -224,14 +238,14 @@ class Recorder:
                 "the function, or keep it: `if self.v is None: self.v = nt.Variable(...)`"
             )
         self.created.append((variable, variable._value))
-        self.draws_kept = len(self.draws)
 
-    def give_up(self) -> None:
-        """Leave the function to Python."""
-        raise GaveUp
+    def give_up(self, for_good: bool = True) -> None:
+        """Leave the function to Python, for good or at this call."""
+        self.reason = GaveUp(for_good)
+        raise self.reason
 
     def look(self, tensor: Tensor, view: Callable[[Any], Any], code: CodeType, lasti: int) -> None:
-        if self.trace.slot(tensor) is None and id(tensor) in self.numbers:
+        if self.trace.slot(tensor) is None and self._owns(tensor):
             PUBLIC["identity"](tensor)  # takes it in
         slot = self.trace.slot(tensor)
         if slot is None:
@@ -270,16 +284,15 @@ class Recorder:
         heard, DRAWS.heard = DRAWS.heard, self.draws
         try:
             result = as_result(call())
+            if self.reason is not None:
+                raise self.reason
             segments = self._segments(result)
-            for _, first in self.created:
-                buffer_of(first)
-                first._trace = None
         finally:
             DRAWS.heard = heard
             state.trace, state.tapes = outer
             self.trace.recorder = None
-            self.trace.holders -= 1
             self._undo()
+            self.trace.holders -= 1
         forsake(t for r in self.trace.live if (t := r()) is not None and t._trace is self.trace)
         return segments
 
@@ -289,10 +302,27 @@ class Recorder:
             EPOCH[0] += 1
         for pack, kept in self.packs_before.values():
             pack.restore(kept)
+        STREAMS.put_back(self.draws[self._draws_of_created() :])
         for variable, first in self.created:
+            buffer_of(first)
+            first._trace = None
             if isinstance(variable, PackedVariable) and variable._number == len(variable._pack.buffers):
                 variable._pack.buffers.append(buffer_of(first))
-        STREAMS.put_back(self.draws[self.draws_kept :])
+
+    def _draws_of_created(self) -> int:
+        """Up to which of the draws first values of Variables depend on them: these are not drawn again."""
+        trace = self.trace
+        slots = {first._slot for _, first in self.created if first._trace is trace}
+        if not (slots and self.draws):
+            return 0
+        numbers = set()
+        for slot, i in reversed([*enumerate(trace.node.recorded())]):
+            if slot in slots:
+                slots.update(i.operands)
+                if i.op is INPUT:
+                    numbers.add(~i.attributes[0])
+        used = {tuple(trace.scalars[k : k + 2]) for k in numbers if k >= 0}
+        return max((k for k, (_, pair) in enumerate(self.draws, 1) if pair in used), default=0)
 
     def _segments(self, result: Any) -> list[Segment]:
         trace = self.trace
@@ -411,8 +441,8 @@ def _as_result(x: Any) -> Any:
     if isinstance(x, bool | int | float | np.ndarray | np.generic):
         return as_tensor(x)
     raise TypeError(
-        f"nt.function: a function returns tensors and the like, in lists, tuples and dicts, and not {type(x).__name__}, "
-        "which would stay what it was when the function was recorded"
+        f"nt.function: a function returns tensors and the like, in lists, tuples and dicts, not {type(x).__name__}: "
+        "that would stay what it was when the function was recorded"
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MethodType
 from typing import Any
 
 import numpy as np
 
 from numtape import nest
+from numtape.dtypes import TensorType
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.operands import as_tensor
 from numtape.tape.tensor import Tensor, from_numpy
@@ -90,6 +91,10 @@ class Identity:
         x = self._reference()
         return type(other) is Identity and x is not None and x is other._reference()
 
+    def __repr__(self) -> str:
+        x = self._reference()
+        return "an object that is gone" if x is None else f"{type(x).__name__} {getattr(x, 'name', '')}".rstrip()
+
 
 def _is_tensor(x: Any) -> bool:
     """Whether an argument is a tensor for the function; Variables stay what they are."""
@@ -108,9 +113,9 @@ def filled(arguments: Any, tensors: Sequence[Any]) -> Any:
     return nest.map_structure(fill, arguments)
 
 
-def written(key: Sequence[Any]) -> list[tuple[str, str]]:
-    """A signature for people: each leaf of the arguments by its path, and what is known of it."""
-    words, found = iter(key), list[tuple[str, str]]()
+def leaves(key: Sequence[Any]) -> list[tuple[str, Any]]:
+    """A signature for people: each leaf of the arguments by its path, the type of a tensor or a text."""
+    words, found = iter(key), list[tuple[str, Any]]()
     for number, word in enumerate(words):
         if word == "keyword":
             _write(f"argument {next(words)!r}", next(words), words, found)
@@ -119,7 +124,7 @@ def written(key: Sequence[Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _write(path: str, word: Any, words: Iterator[Any], found: list[tuple[str, str]]) -> None:
+def _write(path: str, word: Any, words: Iterator[Any], found: list[tuple[str, Any]]) -> None:
     if word is float:
         found.append((path, str(float.fromhex(next(words)))))
     elif word is type(None) or word in _BY_VALUE:
@@ -135,4 +140,4 @@ def _write(path: str, word: Any, words: Iterator[Any], found: list[tuple[str, st
         for n in range(next(words)):
             _write(f"{path}[{n}]", next(words), words, found)
     else:
-        found.append((path, str(word)))
+        found.append((path, word if isinstance(word, TensorType) else str(word)))

@@ -1,4 +1,4 @@
-"""`Recording`: the ways through a function that were recorded for one signature, as a tree, and what a call makes of it."""
+"""`Recording`: the ways through a function that were recorded for one signature, and how a call takes one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from numtape.tape.variable import Variable
 
 MAX_WAYS = 64
 """So many ways through a function are kept for a signature; with more, it runs as plain Python."""
-FREQUENT = 5
+FREQUENT = 10
 """After so many calls in a row that began a new signature each, a warning says so."""
 
 
@@ -41,11 +41,12 @@ class Tally:
         self._begun.append(self.calls)
         if len(self._begun) == FREQUENT and self._begun[-1] - self._begun[0] == FREQUENT - 1:
             self._begun.clear()
-            pair = next((pair for pair in zip(self._last, key, strict=False) if pair[0] != pair[1]), (self._last, key))
+            pairs = [pair for pair in zip(self._last, key, strict=False) if pair[0] != pair[1]]
+            differences = f": {pairs[0][0]} before, and now {pairs[0][1]}" if pairs else ""
             warnings.warn(
-                f"nt.function: each of the last {FREQUENT} calls of {name} was recorded anew, since the arguments are of "
-                f"another kind each time: last {pair[0]}, now {pair[1]}. Give numbers that change as tensors, batches of "
-                "one shape, and the same objects",
+                f"nt.function: each of the last {FREQUENT} calls of {name} was recorded anew, as arguments were of "
+                f"another kind{differences}. Give numbers that change as tensors, batches in one shape, and the same "
+                "objects at each call",
                 stacklevel=4,
             )
         self._last = key
@@ -81,8 +82,8 @@ class Recording:
                 if known:
                     return found
             with self._lock:
-                if self.count == count:  # else another thread has recorded meanwhile
-                    self.record((args, kwargs), tensors)
+                if self.count == count and not self.record((args, kwargs), tensors):
+                    break  # else this thread has recorded, or another meanwhile
         args, kwargs = filled((args, kwargs), tensors)
         return as_result(self._function(*args, **kwargs))
 
@@ -100,9 +101,11 @@ class Recording:
             raise ValueError(f"{name}: cannot be bound, since a Variable's new value has no part of the old one")
         return self._direct
 
-    def record(self, arguments: Any, tensors: Sequence[Any], looks: bool = True) -> None:
-        """Record the way that the function goes with these arguments; nothing, if it does what only Python can repeat,
-        or if it looks at values and is not to."""
+    def record(self, arguments: Any, tensors: Sequence[Any], looks: bool = True) -> bool:
+        """Record the way that the function goes with these arguments; whether it was done.
+
+        It is not if the function does what only Python can repeat, or if it looks at values and is not to.
+        """
         # Handles of their own, so that the function's tensors are told apart from those it captures.
         own = [Tensor(t._type, buffer_of(t)) for t in tensors]
         args, kwargs = filled(arguments, own)
@@ -112,14 +115,24 @@ class Recording:
             if recorder.created:
                 recorder = Recorder(own, False, looks)
                 segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
-        except GaveUp:
-            self._plain = looks
-            return
+        except GaveUp as reason:
+            if not reason.for_good and STATE.trace.recorder is not None:
+                raise  # so does who calls
+            self._plain = self._plain or (looks and reason.for_good)
+            return False
+        except RecursionError:
+            raise
+        except Exception:
+            if STATE.trace.recorder is not None:
+                # Who calls may catch this: what was looked at would have to be in its recording.
+                STATE.trace.recorder.give_up(for_good=False)
+            raise
         self.count += 1
         self._tally.count += 1
         self._has_rules = self._has_rules or bool(recorder._detours)
         self._keep(segments)
         self._direct = Direct(recorder.trace.node, segments[0]) if len(segments) == 1 else None
+        return True
 
     def _keep(self, segments: Sequence[Segment]) -> None:
         """Put the segments of one way into the tree."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from numtape._front import front
 from numtape.ops.activation import elu, gelu, leaky_relu, log_sigmoid, relu, relu6, selu, silu, softsign
 from numtape.ops.nn import log_softmax, softmax
 from numtape.ops.transcendental import exp, sigmoid, softplus, tanh
@@ -61,6 +62,7 @@ __all__ = [
     "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
     "swish", "tanh",
 ]  # fmt: skip
+__getattr__, __dir__ = front(__name__, __all__)
 
 _NAMED: dict[str, Callable[..., Any]] = {name: globals()[name] for name in __all__ if name != "get"}
 SYMBOLIC = frozenset(_NAMED.values())

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from numtape._front import front
 from numtape.dtypes import DType, as_dtype, float32, tensor_type
 from numtape.ir.op import Op
 from numtape.ops.core import apply, check_kind
@@ -24,6 +25,7 @@ __all__ = [
     "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "ones",
     "random_normal", "random_uniform", "truncated_normal", "variance_scaling", "zeros",
 ]  # fmt: skip
+__getattr__, __dir__ = front(__name__, __all__)
 
 _TRUNCATED_STDDEV = 0.87962566103423978
 """The standard deviation of what a standard normal distribution leaves between -2 and 2."""

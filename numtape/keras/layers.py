@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from numtape import nest
+from numtape._front import front
 from numtape.dtypes import DType, as_dtype, float32, int32
 from numtape.ir.op import Kind, Op
 from numtape.keras import activations, initializers
@@ -28,6 +29,7 @@ from numtape.ops.contraction import matmul
 from numtape.ops.core import PUBLIC, freeze, normalize_axes, normalize_axis
 from numtape.ops.elementwise import convert
 from numtape.ops.movement import reshape_to
+from numtape.ops.random import STREAMS, noted
 from numtape.ops.reduction import mean_, variance_
 from numtape.ops.transcendental import rsqrt
 from numtape.tape.operands import as_tensor
@@ -40,6 +42,7 @@ __all__ = [
     "Activation", "Add", "BatchNormalization", "Concatenate", "Dense", "Dropout", "Embedding", "Flatten", "Input",
     "InputLayer", "Lambda", "Layer", "LayerNormalization", "Rescaling", "Reshape",
 ]  # fmt: skip
+__getattr__, __dir__ = front(__name__, __all__)
 
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])")
 _names: Counter[str] = Counter()
@@ -54,6 +57,10 @@ class _Call(threading.local):
 
 _CALL = _Call()
 _TRAINING = {"training"}
+NOT_FUNCTIONAL = (
+    "There are no functional models, which outputs of layers are put together to; use nt.keras.Sequential, or write a "
+    "subclass of nt.keras.Model whose `call` says what is computed"
+)
 _NUMBERS = (int, float, np.generic)
 
 
@@ -299,7 +306,9 @@ class Layer(Module):
         self.build(_shape_of(args[0]) if args else None)
 
     def _converted(self, value: Any) -> Any:
-        """Arrays as tensors, and floats in the layer's dtype; anything else as it is."""
+        """Arrays as tensors, and floats in the layer's dtype; anything else as it is, but no `Input`."""
+        if isinstance(value, InputLayer):
+            raise TypeError(f"{self.name}: it is called with tensors, not with an Input. {NOT_FUNCTIONAL}")
         if not isinstance(value, Tensor | Variable | np.ndarray):
             return value
         tensor = as_tensor(value) if isinstance(value, np.ndarray) else value
@@ -315,18 +324,27 @@ def _shape_of(value: Any) -> Any:
 
 
 def _building(build: Callable[..., None]) -> Callable[..., None]:
-    """`build`, so that no tape sees initial values, a layer is built after it, and has no weights if it fails."""
+    """`build`, so that no tape sees initial values, a layer is built after it, and has no weights if it fails.
+
+    If a checkpoint has the values of all weights, what was drawn for them is put back: whoever goes on with a run gets
+    the random numbers that come next in it.
+    """
 
     @functools.wraps(build)
     def within(self: Layer, *args: Any, **options: Any) -> None:
-        known = self._weights
-        try:
-            with init_scope():
+        known, restoration, before = self._weights, self._awaiting, self.variables
+        with init_scope(), noted() as draws:
+            try:
                 build(self, *args, **options)
-        except BaseException:
-            self._weights = known
-            raise
-        self.built = True
+            except BaseException:
+                self._weights = known
+                raise
+            self.built = True
+            if draws and restoration is not None:
+                held = set(map(id, before))
+                if all(restoration.gave(v) for v in self.variables if id(v) not in held):
+                    STREAMS.put_back(draws)
+                    draws.clear()
 
     return within
 

@@ -7,19 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from numtape._front import front
 from numtape.dtypes import DType
-from numtape.keras.layers import InputLayer, Lambda, Layer
+from numtape.keras.layers import NOT_FUNCTIONAL, InputLayer, Lambda, Layer
 from numtape.module import leaves
 from numtape.ops.core import PUBLIC
 from numtape.tape.operands import as_tensor
 
 __all__ = ["Model", "Sequential"]
+__getattr__, __dir__ = front(__name__, __all__)
 
 
 class Model(Layer):
     """Layers in the attributes of a subclass, whose `call(self, inputs)` says what is computed with them.
 
-    `call` may take `training`, which holds for the layers that it calls.
+    `call` may take `training`, which holds for the layers that it calls. TypeError if `inputs` or `outputs` are given:
+    there are no models made of these.
 
     >>> import numtape as nt
     >>> class Network(nt.keras.Model):
@@ -36,6 +39,11 @@ class Model(Layer):
     >>> len(network.trainable_variables), network.count_params()
     (4, 21)
     """
+
+    def __init__(self, inputs: Any = None, outputs: Any = None, **options: Any) -> None:
+        if inputs is not None or outputs is not None:
+            raise TypeError(f"{type(self).__name__}: it takes no inputs and outputs. {NOT_FUNCTIONAL}")
+        super().__init__(**options)
 
     @property
     def layers(self) -> list[Layer]:

@@ -9,8 +9,9 @@ name are looked up, and replaced in place, so that a step costs what was gathere
 
 from __future__ import annotations
 
+import copy
+import inspect
 import math
-import operator
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from numtape._front import front
 from numtape.dtypes import DType
 from numtape.ir.op import Kind, Op
 from numtape.ops.core import apply
@@ -33,9 +35,10 @@ from numtape.tape.operands import as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import Tensor
 from numtape.tape.trace import STATE, assign, refuse_recording, unseen
-from numtape.tape.variable import PackedVariable, Variable
+from numtape.tape.variable import COPIED, PackedVariable, Variable
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
+__getattr__, __dir__ = front(__name__, __all__)
 
 Number = Any
 """A Python number for users, a `Value` of rank 0 in a rule."""
@@ -44,16 +47,20 @@ Number = Any
 class Optimizer:
     """What all optimizers share: the learning rate, decay of weights, and clipping of gradients.
 
-    `learning_rate` is a finite number from 0, a scalar Variable, or a function of the step's number that returns one;
-    it may be assigned at any time. `weight_decay` shrinks each Variable by that part times the learning rate before a
-    step. At most one of `clipnorm` (the norm of each gradient), `global_clipnorm` (the norm of all together) and
-    `clipvalue` (each element) bounds the gradients. A Variable that is given several times changes several times.
+    `learning_rate` is a finite number from 0, a scalar Variable, or a function of nothing or else of the step's number
+    that returns one; it may be assigned at any time. `weight_decay` shrinks each Variable by that part times the
+    learning rate before a step. At most one of `clipnorm` (the norm of each gradient), `global_clipnorm` (the norm of
+    all together) and `clipvalue` (each element) bounds the gradients. A Variable that is given several times changes
+    several times.
 
     Where a gradient is an `nt.IndexedSlices`, as that of a table from which rows were gathered, a step costs as much as
     these rows: rows of one index are added up, and then clipping, decay and the rule see them and nothing else. Plain
     `SGD` gives what it gives for the dense gradient. Whatever has slots or a `weight_decay` is *lazy*, as is
     torch.optim.SparseAdam: rows that were not gathered keep their value and their slots, where Keras moves them on at
     the cost of the whole table. To have that, give `nt.convert_to_tensor(gradient)`.
+
+    A copy, or what is pickled and loaded again, has a state of its own, equal to this one's. One that is copied or
+    pickled together with its model belongs to the model's copy; `copy.deepcopy` of it alone to the same Variables.
     """
 
     slots: tuple[str, ...] = ()
@@ -69,8 +76,14 @@ class Optimizer:
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
         name: str | None = None,
+        **unknown: Any,
     ) -> None:
         self.name = name or type(self).__name__
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__}: there is no option {', '.join(unknown)}; "
+                + ("write learning_rate" if "lr" in unknown else f"there are {', '.join(_defaults(type(self)))}")
+            )
         self.learning_rate = learning_rate
         self.weight_decay = None if weight_decay is None else check(self.name, "weight_decay", weight_decay)
         limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
@@ -81,13 +94,7 @@ class Optimizer:
             raise ValueError(f"{self.name}: only one of {', '.join(given)} can bound the gradients")
         self._clip: str = next(iter(given), "")
         self._limit: float = given.get(self._clip, 0.0)
-        self._pack = Pack()
-        """The step counter, then the slots of each Variable."""
-        self.iterations = PackedVariable(self._pack, np.int64(0), "iterations")
-        self._slots: dict[int, tuple[Variable, list[PackedVariable]]] = {}
-        """For each Variable itself and its slots."""
-        self._groups: dict[tuple[int, ...], list[_Group]] = {}
-        self._op = _update_op(type(self))
+        self._start(np.int64(0))
 
     @property
     def learning_rate(self) -> Any:
@@ -99,7 +106,7 @@ class Optimizer:
             refuse_recording()  # a replay asks for the rate that there is when it begins
         if not callable(rate):
             check(self.name, "learning_rate", rate)
-        self._learning_rate = rate
+        self._learning_rate, self._rate_takes_step = rate, callable(rate) and not _takes_nothing(rate)
 
     @property
     def variables(self) -> list[Variable]:
@@ -111,8 +118,7 @@ class Optimizer:
         for variable in var_list:
             if id(variable) not in self._slots:
                 start = np.zeros(variable.shape, variable.dtype.dtype)
-                slots = [PackedVariable(self._pack, start, f"{variable._name}/{slot}") for slot in self.slots]
-                self._slots[id(variable)] = (variable, slots)
+                self._add_slots(variable, [start] * len(self.slots))
         if self._awaiting is not None:
             self._awaiting.attach(self)
 
@@ -151,13 +157,9 @@ class Optimizer:
             numbers.append(self._limit)
         options = self._options(), self.weight_decay is not None, clip
         for group in groups:
-            given = gradients if len(groups) == 1 else [gradients[k] for k in group.members]
+            given = gradients if len(groups) == 1 else [*map(gradients.__getitem__, group.members)]
             own = rate if type(rate) is float else convert(rate, given[0].dtype)
-            by_rows: tuple[int, ...] = ()
-            indices: Sequence[Any] = ()
-            if rows:
-                by_rows = tuple([k for k, member in enumerate(group.members) if member in rows])
-                indices = [rows[group.members[k]] for k in by_rows]
+            by_rows, indices = group.by_rows(rows) if rows else ((), ())
             attributes = (len(given), 1 + len(numbers), by_rows, *group.places, *options)
             live = None
             if STATE.trace.recorder is not None:
@@ -251,7 +253,7 @@ class Optimizer:
         rate = self._learning_rate
         if callable(rate):
             with unseen():  # a replay asks again
-                rate = rate(self.iterations)
+                rate = rate(self.iterations) if self._rate_takes_step else rate()
         if type(rate) is float:
             if not 0.0 <= rate < math.inf:
                 check(self.name, "learning_rate", rate)
@@ -282,21 +284,90 @@ class Optimizer:
         return groups
 
     def __repr__(self) -> str:
-        return f"<nt.keras.optimizers.{type(self).__name__}: learning_rate={self._learning_rate!r}>"
+        usual = _defaults(type(self)) | {"learning_rate": None, "name": type(self).__name__}
+        held = usual | vars(self) | {"learning_rate": self._learning_rate, self._clip: self._limit}
+        shown = [f"{key}={held[key]!r}" for key, default in usual.items() if repr(held[key]) != repr(default)]
+        return f"<nt.keras.optimizers.{type(self).__name__}: {', '.join(shown)}>"
+
+    # ---- copies ----------------------------------------------------------------------------------------------------
+
+    def _start(self, iterations: Any) -> None:
+        """Be without slots, after so many steps."""
+        self._pack = Pack()
+        """The step counter, then the slots of each Variable."""
+        self.iterations = PackedVariable(self._pack, iterations, "iterations")
+        self._slots: dict[int, tuple[Variable, list[PackedVariable]]] = {}
+        """For each Variable itself and its slots."""
+        self._groups: dict[tuple[int, ...], list[_Group]] = {}
+        self._op = _update_op(type(self))
+
+    def _add_slots(self, variable: Variable, values: Sequence[Any]) -> None:
+        named = zip(self.slots, values, strict=True)
+        slots = [PackedVariable(self._pack, value, f"{variable._name}/{slot}") for slot, value in named]
+        self._slots[id(variable)] = variable, slots
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._pack.wait()  # else each slot would become one more result of what is pending
+        kept = {name: value for name, value in vars(self).items() if name not in _STATE}
+        slots = [(variable, [slot.numpy() for slot in slots]) for variable, slots in self._slots.values()]
+        return kept | {"iterations": self.iterations.numpy(), "_slots": slots}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({name: value for name, value in state.items() if name not in _STATE})
+        self._start(state["iterations"])
+        for variable, values in state["_slots"]:
+            self._add_slots(variable, values)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Optimizer:
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        state = self.__getstate__()
+        slots = [(memo.get(id(variable), variable), values) for variable, values in state.pop("_slots")]
+        twin.__setstate__(copy.deepcopy(state, memo) | {"_slots": slots})
+        memo.setdefault(COPIED, []).append(twin._follow)  # the model may be copied after its optimizer
+        return twin
+
+    def _follow(self, variable: Variable, copied: Variable) -> None:
+        """Belong to the copy of a Variable."""
+        found = self._slots.values()
+        if id(variable) in self._slots:
+            self._slots = {id(v): (v, slots) for own, slots in found for v in [copied if own is variable else own]}
 
 
-_type_of = operator.attrgetter("_type")
+_STATE = frozenset({"_pack", "iterations", "_slots", "_groups", "_op", "_awaiting"})
+"""Attributes that a copy makes anew."""
+
+
+def _defaults(kind: type[Optimizer]) -> dict[str, Any]:
+    """The options that an optimizer's constructor takes, with their defaults."""
+    found: dict[str, Any] = {}
+    for constructor in (kind, Optimizer):
+        for p in inspect.signature(constructor).parameters.values():
+            if p.kind is not p.VAR_KEYWORD:
+                found.setdefault(p.name, p.default)
+    return found
+
+
+def _takes_nothing(function: Callable[..., Any]) -> bool:
+    """Whether a function can be called without an argument."""
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _usual(pairs: list[Any]) -> tuple[Any, Any, dict[int, Any]] | None:
     """What `_checked` gives, if each pair is a tensor and a Variable of one type: then nothing needs a closer look."""
+    gradients, variables = [], []
     try:
-        gradients, variables = zip(*pairs, strict=True)
-    except (TypeError, ValueError):
+        for g, variable in pairs:
+            if type(g) is not Tensor or type(variable) is not Variable or g._type is not variable._type:
+                return None
+            gradients.append(g)
+            variables.append(variable)
+    except (TypeError, ValueError):  # no pair
         return None
-    if set(map(type, gradients)) != {Tensor} or set(map(type, variables)) != {Variable}:
-        return None
-    return (gradients, variables, {}) if [*map(_type_of, gradients)] == [*map(_type_of, variables)] else None
+    return (gradients, variables, {}) if pairs else None
 
 
 @dataclass(slots=True)
@@ -306,6 +377,11 @@ class _Group:
     members: list[int]
     variables: list[Variable]
     places: tuple[tuple[int, ...], bool]
+
+    def by_rows(self, rows: dict[int, Any]) -> tuple[tuple[int, ...], Sequence[Any]]:
+        """Which of the members are rows, by number within the group, and their indices."""
+        found = [k for k, member in enumerate(self.members) if member in rows]
+        return tuple(found), [rows[self.members[k]] for k in found]
 
 
 _ops: dict[type[Optimizer], Op] = {}
@@ -402,9 +478,12 @@ class SGD(Optimizer):
     With `momentum` m and rate r: velocity = m * velocity - r * g, and w + velocity; with `nesterov`
     w + m * velocity - r * g (Sutskever et al. 2013).
 
+    `options` are those of all optimizers: `weight_decay`, `clipnorm`, `global_clipnorm` or `clipvalue`, and `name`; see
+    `nt.keras.optimizers.Optimizer`.
+
     >>> import numtape as nt
     >>> nt.keras.optimizers.SGD(0.1, momentum=0.9)
-    <nt.keras.optimizers.SGD: learning_rate=0.1>
+    <nt.keras.optimizers.SGD: learning_rate=0.1, momentum=0.9>
     """
 
     def __init__(
@@ -439,6 +518,9 @@ class Adam(Optimizer):
 
     The correction is in the learning rate, and `epsilon` is added after it, as in section 2 of the paper.
     `amsgrad` divides by the largest second moment so far (Reddi et al. 2018).
+
+    `options` are those of all optimizers: `weight_decay`, `clipnorm`, `global_clipnorm` or `clipvalue`, and `name`; see
+    `nt.keras.optimizers.Optimizer`.
 
     >>> import numtape as nt
     >>> x = nt.Variable(1.0)
@@ -482,6 +564,9 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with weights that decay apart from the gradient (Loshchilov and Hutter, 2019).
 
+    `options` are those of all optimizers: `clipnorm`, `global_clipnorm` or `clipvalue`, and `name`; see
+    `nt.keras.optimizers.Optimizer`.
+
     >>> import numtape as nt
     >>> nt.keras.optimizers.AdamW(weight_decay=0.01).weight_decay
     0.01
@@ -504,6 +589,9 @@ class RMSprop(Optimizer):
     """Gradients divided by the root of a running mean of their squares (Hinton, 2012).
 
     `rho` is the mean's decay; `centered` subtracts the square of the gradients' mean; `momentum` as for SGD.
+
+    `options` are those of all optimizers: `weight_decay`, `clipnorm`, `global_clipnorm` or `clipvalue`, and `name`; see
+    `nt.keras.optimizers.Optimizer`.
 
     >>> import numtape as nt
     >>> x = nt.Variable(1.0)

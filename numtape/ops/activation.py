@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from numtape.ops.core import Example, Tensor, check_kind, composite, elementwise
-from numtape.ops.elementwise import absolute, minimum, square, where
+from numtape.ops.elementwise import absolute, linked, minimum, square, where
 from numtape.ops.transcendental import documented, erfc, expm1, sigmoid, softplus
 
 _FLOATS = "Takes float32 or float64 of any shape, and gives the same."
@@ -17,7 +17,7 @@ _NUMBERS = "Takes numbers of any dtype and shape, and gives the same."
 relu: Any = elementwise(
     "relu", "maximum(features, T(0))", parameters=("features",), kind="number",
     reference=lambda features: np.maximum(features, np.zeros((), features.dtype)),
-    gradient=lambda g, out: where(out > 0, g, 0), sample=((-3, 3),), public=("nn.relu",),
+    gradient=lambda g, out: linked(where(out > 0, g, 0), out), sample=((-3, 3),), public=("nn.relu",),
     doc=documented(
         f"Each element, or 0 where it is negative; the derivative at 0 is 0.\n\n{_NUMBERS}",
         "nt.nn.relu([-1.0, 2.0]).numpy()", "array([0., 2.], dtype=float32)",
@@ -25,7 +25,8 @@ relu: Any = elementwise(
 )  # fmt: skip
 relu6: Any = elementwise(
     "relu6", "minimum(maximum(features, T(0)), T(6))", parameters=("features",), kind="number",
-    reference=lambda features: np.clip(features, 0, 6), gradient=lambda g, out: where((out > 0) & (out < 6), g, 0),
+    reference=lambda features: np.clip(features, 0, 6),
+    gradient=lambda g, out: linked(where((out > 0) & (out < 6), g, 0), out),
     sample=((-3, 9),), public=("nn.relu6",),
     doc=documented(
         f"Each element, but at least 0 and at most 6; the derivative at both is 0.\n\n{_NUMBERS}",
@@ -57,7 +58,7 @@ def leaky_relu(features: Tensor, alpha: Tensor = 0.2) -> Any:
     array([-0.2,  2. ], dtype=float32)
     """
     check_kind("leaky_relu", features.type, "float")
-    return where(features > 0, features, alpha * features)
+    return linked(where(features > 0, features, alpha * features), features)
 
 
 @composite(

@@ -209,7 +209,7 @@ def public(op: Op, *names: str) -> Callable[[Callable[..., Any]], Any]:
 
 def _function(op: Op, header: str, call: str, names: Sequence[str], doc: str, scope: dict[str, Any]) -> Any:
     """Write the public function: plain Python with the op's own signature, as fast as by hand."""
-    scope |= {"_apply": apply, "_op": op}
+    scope |= {"_apply": apply, "_emit": emit, "_op": op, "_recorder": _recorder, "_Value": Value}
     exec(_compiled(f"def function({header}):\n    return {call}"), scope)
     function = scope["function"]
     function.__name__ = function.__qualname__ = (names[0] if names else op.name).rpartition(".")[2]
@@ -218,6 +218,15 @@ def _function(op: Op, header: str, call: str, names: Sequence[str], doc: str, sc
     function.op = op
     _publish(names, function)
     return function
+
+
+def _call(operands: Sequence[str], attributes: Sequence[str]) -> str:
+    """The source of what `apply` does, for these expressions: without a call between, nor a loop."""
+    given = f"_op, ({''.join(f'{x}, ' for x in operands)}), ({''.join(f'{x}, ' for x in attributes)})"
+    if not operands or operands[0].startswith("*"):
+        return f"_apply({given})"
+    written = " or ".join(f"type({x}) is _Value" for x in operands)
+    return f"_emit({given}) if {written} else _recorder[0]({given})"
 
 
 @cache
@@ -289,7 +298,7 @@ def elementwise(
         map_op(name, kernel, parameters, attributes, groups, kind, result, reference, gradient, sample, examples, doc)
     )
     header = ", ".join([*parameters, *attributes, "name=None"])
-    call = f"_apply(_op, ({', '.join(parameters)},), ({''.join(a + ', ' for a in attributes)}))"
+    call = _call(parameters, attributes)
     names = (name, f"math.{name}") if public is None else public
     return _function(op, header, call, names, doc, {})
 
@@ -321,7 +330,7 @@ def instruction(
         call = f"_apply(_op, tuple({parameters[-1][1:]}), ({''.join(a + ', ' for a in attributes)}))"
         header = ", ".join([parameters[-1][1:], *attributes])
     else:
-        call = f"_apply(_op, ({', '.join(parameters)},), ({''.join(a + ', ' for a in attributes)}))"
+        call = _call(parameters, attributes)
         header = ", ".join([*parameters, *attributes])
     return _function(op, header, call, (), doc, {})
 
@@ -370,10 +379,9 @@ def composite(
         header = [p + (f"=_{p}" if p in given else "") for p in parameters]
         if "name" not in parameters:
             header.append("name=None")
-        listed = f"*_operand_list({several[0]}), " if several else ""
-        singles = "".join(p + ", " for p in operands if p not in several)
-        frozen = "".join(f"_freeze({p}), " for p in others)
-        return _function(op, ", ".join(header), f"_apply(_op, ({listed}{singles}), ({frozen}))", names, doc, scope)
+        listed = [f"*_operand_list({p})" if p in several else p for p in operands]
+        call = _call(listed, [f"_freeze({p})" for p in others])
+        return _function(op, ", ".join(header), call, names, doc, scope)
 
     return decorate
 

@@ -68,6 +68,14 @@ select: Any = elementwise(
 )  # fmt: skip
 
 
+linked: Any = elementwise(
+    "linked", "x", parameters=("x", "source"), kind="any", public=(),
+    reference=lambda x, source: np.broadcast_arrays(x, source)[0],
+    gradient=lambda g, source: (linked(g, source), 0.0), examples=[Example(((2, 3), (2, 3)))],
+    doc="`x`, whose derivative by `source`, on which it depends in steps, is 0 and not None.",
+)  # fmt: skip
+
+
 @public(select.op, "where")
 def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Any:
     """`x` where `condition` holds, else `y`, element by element.

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -44,6 +45,9 @@ _WORD = (1 << 64) - 1
 _TOP = 1 << 63
 """Set in every number that goes to a program, because the recorder tells Python integers apart by their length."""
 
+Draw: TypeAlias = tuple[int | None, tuple[int, int]]
+"""One that was made: its seed, then stream and call."""
+
 
 class Streams:
     """What comes next for each seed: the key of its stream, and how often it was drawn from."""
@@ -67,7 +71,7 @@ class Streams:
             DRAWS.heard.append((seed, (stream, call)))
         return stream, call
 
-    def put_back(self, draws: Sequence[tuple[int | None, tuple[int, int]]]) -> None:
+    def put_back(self, draws: Sequence[Draw]) -> None:
         """Undo draws, but for those behind which somebody else drew."""
         with self.lock:
             for seed, (stream, call) in reversed(draws):
@@ -92,13 +96,25 @@ class Streams:
 
 
 class _Draws(threading.local):
-    """Where a thread notes what it draws: a list of (seed, (stream, call)), or None."""
+    """Where a thread notes what it draws: a list, or None."""
 
-    heard: list[tuple[int | None, tuple[int, int]]] | None = None
+    heard: list[Draw] | None = None
 
 
 STREAMS = Streams()
 DRAWS = _Draws()
+
+
+@contextmanager
+def noted() -> Iterator[list[Draw]]:
+    """What is drawn within, as a list that grows; those around hear of what is in it at the end."""
+    outer, DRAWS.heard = DRAWS.heard, []
+    try:
+        yield DRAWS.heard
+    finally:
+        if outer is not None:
+            outer += DRAWS.heard
+        DRAWS.heard = outer
 
 
 def draw(op: Op, seed: Any, operands: Sequence[Any] = (), attributes: tuple[Any, ...] = ()) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from numtape.dtypes import Shape, int64
 from numtape.ir.op import Gradient, Kind, Op
-from numtape.ir.program import Builder, Instruction, Value
+from numtape.ir.program import CONSTANT, Builder, Instruction, Value
 from numtape.ops.elementwise import add, convert
 from numtape.ops.gather import look_up, spread
 from numtape.ops.movement import broadcast, concat_along, reshape_to, same
@@ -64,6 +64,8 @@ def pull_back(
         if index in activity.depends:
             instruction = instructions[index]
             cotangents = apply_rule(builder, index, g)
+            if _is_zero(g):  # so are these, and nothing has to be computed
+                cotangents = [c and builder.constant(0.0, c.dtype, c.shape) for c in cotangents]
             for operand, cotangent in zip(instruction.operands, cotangents, strict=True):
                 if cotangent is not None and activity.leads(operand, index):
                     shape = instructions[operand].type.shape
@@ -193,10 +195,16 @@ def rows_of(cotangent: Value, source: Sequence[int], start: int) -> tuple[Value,
 
 
 def _sum(values: Sequence[Value]) -> Value:
-    total: Any = values[0]
-    for value in values[1:]:
+    total, *others = [value for value in values if not _is_zero(value)] or values[:1]
+    for value in others:
         total = total + value
-    return total  # type: ignore[no-any-return]
+    return total
+
+
+def _is_zero(cotangent: Value) -> bool:
+    """Whether a path leads there, but the derivative is 0 everywhere: of a sign, or of where a relu is open."""
+    i = cotangent.builder.instructions[cotangent.index]
+    return i.op is CONSTANT and i.attributes[0] == 0
 
 
 def fit(instruction: Instruction, cotangent: Any, shape: Shape) -> Any:

@@ -356,6 +356,7 @@ REWRITES: dict[str, Rewrite] = {
     "negative": _negative,
     "broadcast": _broadcast,
     "identity": _same,
+    "linked": _same,
     "reshape": _reshape,
     "stop_gradient": _same,
     "transpose": _transpose,

@@ -8,11 +8,10 @@ so that an outer tape can differentiate them again.
 from __future__ import annotations
 
 import enum
-import operator
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -199,7 +198,7 @@ class GradientTape(Recording):
         seeds = None if output_gradients is None else _seeds(output_gradients, targets)
         trace = self._trace
         if trace is None:
-            found: list[Any] = [_of_itself(source, targets, seeds) for source in flat]
+            found = _of_themselves(flat, targets, seeds)
         else:
             if trace is not state.trace:
                 trace = self._bring(trace)
@@ -285,7 +284,7 @@ class GradientTape(Recording):
                 self._unanswered = record_of(self, trace, targets, sources, self._asked(trace, targets, sources))
             return found
         try:
-            outputs = targets if set(map(type, targets)) == {Tensor} else [_value_at(t) for t in targets]
+            outputs = targets if _all_tensors(targets) else [_value_at(t) for t in targets]
             weights = [s for s in seeds if s is not None] if seeds else []
             words = trace.key(GRADIENT, [*outputs, *weights], [], ())
             groups, ranges, watched = self._asked(trace, targets, sources)
@@ -293,60 +292,74 @@ class GradientTape(Recording):
             key = (GRADIENT, pattern, ranges, groups, tuple(self._reads.values()), watched, words)
             node = trace.node.edges.get(key)
             if node is None:
-                slices: list[tuple[int, Shape]] = []
-
-                def grow(builder: Builder, values: list[Value]) -> list[Value | None]:
-                    start = len(builder.instructions)
-                    given = iter(values[len(outputs) :])
-                    has_weight = [s is not None for s in seeds] if seeds else [False] * len(outputs)
-                    cotangents = differentiate(
-                        builder,
-                        [v.index for v in values[: len(outputs)]],
-                        [slots for _, *slots in groups],
-                        [next(given) if has else None for has in has_weight],
-                        pairs(ranges),
-                        self._starts(watched),
-                    )
-                    return split(cotangents, [slots for _, *slots in groups], start, slices)
-
-                def finish(node: Node) -> None:
-                    node.extra = tuple(slices)
-
-                node = trace.extend(key, None, words, [f"operand{k}" for k in range(len(words))], grow, finish)
+                node = self._derive(trace, key)
         except BaseException:
             trace.retract()
             raise
         trace.node = node
         trace.next_slot = trace.tape_end = node.length
-        found = []
-        live = trace.live
-        for at in node.results:
-            if at is None:
-                found.append(None)
-                self._unanswered = record_of(self, trace, targets, sources, (groups, ranges, watched))
-                continue
-            tensor = Tensor(at[1], None, trace, at[0])
-            found.append(tensor)
-            live.append(weakref.ref(tensor))
+        results = node.results
+        if None in results:
+            found = []
+            for at in results:
+                found.append(None if at is None else trace.result(at))
+            self._unanswered = record_of(self, trace, targets, sources, (groups, ranges, watched))
+        else:
+            found = trace.handles(results)
+            live = trace.live
+            for tensor in found:
+                live.append(ref(tensor))
         return joined(found, node.extra) if node.extra else found
+
+    def _derive(self, trace: Trace, key: tuple[Any, ...]) -> Node:
+        """A new node with the gradient that a key asks for."""
+        _, pattern, ranges, groups, _, watched, words = key
+        has_weight = [False] * pattern if type(pattern) is int else pattern
+        count = len(has_weight)
+        slices: list[tuple[int, Shape]] = []
+
+        def grow(builder: Builder, values: list[Value]) -> list[Value | None]:
+            start = len(builder.instructions)
+            given = iter(values[count:])
+            cotangents = differentiate(
+                builder,
+                [v.index for v in values[:count]],
+                [slots for _, *slots in groups],
+                [next(given) if has else None for has in has_weight],
+                pairs(ranges),
+                self._starts(watched),
+            )
+            return split(cotangents, [slots for _, *slots in groups], start, slices)
+
+        def finish(node: Node) -> None:
+            node.extra = tuple(slices)
+
+        return trace.extend(key, None, words, [f"operand{k}" for k in range(len(words))], grow, finish)
 
     def _asked(self, trace: Trace, targets: list[Any], sources: list[Any]) -> tuple[Any, Any, Any]:
         """What a gradient depends on: an entry of reads for each source, ranges, and what is watched."""
         reads = self._reads
         # A Variable stands for all the slots that its reads gave: behind the first of its entry.
-        if set(map(type, sources)) == {Variable}:
-            groups = [entry or _UNREAD for entry in map(reads.get, map(id, sources))]
-        else:
-            groups = [self._entry(trace, x) for x in sources]
-        if set(map(type, targets)) != {Tensor}:
+        groups: list[tuple[int, ...]] = []
+        for x in sources:
+            if type(x) is Tensor:
+                slot = trace.slot(x)
+                groups.append(_UNREAD if slot is None else (0, slot))
+            else:
+                groups.append(reads.get(id(x)) or _UNREAD)
+        if not _all_tensors(targets):
             for k, source in enumerate(sources):
-                slot = trace.slot(source._value) if any(t is source for t in targets) else None
-                if slot is not None and slot not in groups[k][1:]:
-                    groups[k] = (*groups[k], slot)
+                for t in targets:
+                    if t is source:
+                        slot = trace.slot(_value_at(source))
+                        if slot is not None and slot not in groups[k][1:]:
+                            groups[k] = (*groups[k], slot)
         ranges = (*self._ranges, self._start, trace.node.length) if self._active else self._ranges
-        if not self._watched:
-            return tuple(groups), ranges, ()
-        watched = [(n, slot) for t, n in self._watched if (slot := trace.slot(t)) is not None]
+        watched = []
+        for t, n in self._watched:
+            slot = trace.slot(t)
+            if slot is not None:
+                watched.append((n, slot))
         return tuple(groups), ranges, tuple(watched)
 
     def _starts(self, watched: Sequence[tuple[int, int]]) -> dict[int, int]:
@@ -356,13 +369,6 @@ class GradientTape(Recording):
             for slot in slots:
                 starts[slot] = min(start, starts.get(slot, start))
         return starts
-
-    def _entry(self, trace: Trace, source: Any) -> tuple[int, ...]:
-        """The entry of a Variable's reads, or one like it for a tensor."""
-        if type(source) is not Tensor:
-            return self._reads.get(id(source), _UNREAD)
-        slot = trace.slot(source)
-        return _UNREAD if slot is None else (0, slot)
 
     def _release(self) -> None:
         """Give up the record."""
@@ -387,8 +393,11 @@ def _value_at(x: Any) -> Tensor:
     return x if type(x) is Tensor else x._value
 
 
-_LEAVES = ({Tensor}, {Variable}, {Tensor, Variable})
-_is_floating = operator.attrgetter("_type.dtype.is_floating")
+def _all_tensors(leaves: list[Any]) -> bool:
+    for x in leaves:  # noqa: SIM110  much faster than `all`
+        if type(x) is not Tensor:
+            return False
+    return True
 
 
 def _flatten(structure: Any) -> list[Any]:
@@ -398,19 +407,20 @@ def _flatten(structure: Any) -> list[Any]:
 
 def _leaves(structure: Any, role: str) -> list[Any]:
     kind = type(structure)
-    if kind is Tensor or kind is Variable:
-        leaves = [structure]
-    elif kind is list and set(map(type, structure)) in _LEAVES:
-        leaves = structure
-    else:
-        leaves = _flatten(structure)
-        for leaf in leaves:
-            if not isinstance(leaf, Tensor | Variable):
-                hint = "; a tape follows tensors, so convert it before the computation" if role == "source" else ""
-                raise TypeError(f"the {role} of a gradient is a tensor or Variable, not {type(leaf).__name__}{hint}")
-    if not all(map(_is_floating, leaves)):
-        for leaf in leaves:
-            check_floating(leaf, role, " when calling GradientTape.gradient")
+    leaves = structure if kind is list else [structure]
+    for leaf in leaves:
+        kind = type(leaf)
+        if (kind is not Variable and kind is not Tensor) or not leaf._type.dtype.is_floating:
+            break
+    else:  # as usual
+        return leaves
+    leaves = _flatten(structure)
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor | Variable):
+            hint = "; a tape follows tensors, so convert it before the computation" if role == "source" else ""
+            raise TypeError(f"the {role} of a gradient is a tensor or Variable, not {type(leaf).__name__}{hint}")
+    for leaf in leaves:
+        check_floating(leaf, role, " when calling GradientTape.gradient")
     return leaves
 
 
@@ -445,13 +455,14 @@ def _is_tensor(x: Any) -> bool:
     return x is None or isinstance(x, Tensor | Variable | IndexedSlices | np.ndarray)
 
 
-def _of_itself(source: Any, targets: list[Any], seeds: list[Any] | None) -> Any:
-    """The gradient on a tape without a record: only a target that is the source itself is connected."""
-    found: Any = None
-    for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
-        if target is source and target.dtype.is_floating:
-            part = from_numpy(np.ones(target.shape, target.dtype.dtype)) if seed is None else seed
-            found = part if found is None else found + part
+def _of_themselves(sources: list[Any], targets: list[Any], seeds: list[Any] | None) -> list[Any]:
+    """The gradients on a tape without a record: only a target that is the source itself is connected."""
+    found: list[Any] = [None] * len(sources)
+    for k, source in enumerate(sources):
+        for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
+            if target is source and target.dtype.is_floating:
+                part = from_numpy(np.ones(target.shape, target.dtype.dtype)) if seed is None else seed
+                found[k] = part if found[k] is None else found[k] + part
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -90,19 +91,30 @@ def operand_values(
     return values
 
 
+@lru_cache(1024)
+def _companions(op: Op, count: int) -> tuple[tuple[int, ...], ...]:
+    """For each of `count` operands the others of its dtype group, by number."""
+    groups = dtype_groups(op, count)
+    return tuple(tuple(j for j, h in enumerate(groups) if h == g and j != k) for k, g in enumerate(groups))
+
+
+def dtype_beside(op: Op, operands: Sequence[Any], x: Any) -> DType | None:
+    """The dtype of the first tensor in the dtype group of an operand that is none."""
+    for y, others in zip(operands, _companions(op, len(operands))):  # noqa: B905  it takes its time
+        if y is x:
+            for k in others:
+                if (type_ := getattr(operands[k], "_type", None)) is not None:
+                    return type_.dtype  # type: ignore[no-any-return]
+            break
+    return None
+
+
 def convert(op: Op, operands: Sequence[Any], x: Any) -> Any:
     """An operand that is neither tensor, Variable nor Python number: a constant tensor, or a number where it can be.
 
     Beside tensors of its dtype group it adopts their dtype, floats never becoming integers.
     """
-    groups = dtype_groups(op, len(operands))
-    if len(groups) == 2 and groups[0] == groups[1]:
-        other = operands[0] if operands[1] is x else operands[1]
-        hint = other._type.dtype if hasattr(other, "_type") else None
-    else:
-        own = next(g for y, g in zip(operands, groups, strict=True) if y is x)
-        beside = (y for y, g in zip(operands, groups, strict=True) if g == own and hasattr(y, "_type"))
-        hint = next((y._type.dtype for y in beside), None)
+    hint = dtype_beside(op, operands, x)
     if type(x) is np.ndarray and (hint is None or x.dtype == hint.dtype):
         return from_numpy(x)
     if hint is not None and isinstance(x, np.generic):

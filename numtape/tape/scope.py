@@ -6,6 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from numtape.dtypes import TensorType
+from numtape.ops.random import DRAWS
+from numtape.tape.tensor import Tensor
 from numtape.tape.trace import STATE, Trace
 
 
@@ -45,6 +48,19 @@ class name_scope:
         SCOPE.prefix = self._outer.pop()
 
 
+class _Lifted(Trace):
+    """What runs once, while a function is recorded: it has no part in what the function computes at each call."""
+
+    def __init__(self, around: Trace) -> None:
+        super().__init__()
+        self.around = around
+
+    def admit(self, tensor: Tensor) -> TensorType:
+        if tensor._trace is self.around or self.around.recorder.is_argument(tensor):
+            raise TypeError("init_scope: a tensor that an nt.function is given, or computes, is out of scope here")
+        return super().admit(tensor)
+
+
 @contextmanager
 def init_scope() -> Iterator[None]:
     """Within it no tape around records: what is computed there, such as initial values, is no part of the step.
@@ -57,9 +73,11 @@ def init_scope() -> Iterator[None]:
     >>> print(tape.gradient(y, x))
     None
     """
-    trace, tapes = STATE.trace, STATE.tapes
-    STATE.trace, STATE.tapes = Trace(), []
+    trace, tapes, heard = STATE.trace, STATE.tapes, DRAWS.heard
+    if trace.recorder is not None:
+        DRAWS.heard = None  # what a function's recording does is undone, but not what is computed here
+    STATE.trace, STATE.tapes = Trace() if trace.recorder is None else _Lifted(trace), []
     try:
         yield
     finally:
-        STATE.trace, STATE.tapes = trace, tapes
+        STATE.trace, STATE.tapes, DRAWS.heard = trace, tapes, heard

@@ -7,9 +7,9 @@ trace. Operators are installed by the layer above.
 from __future__ import annotations
 
 import array
-import sys
 import threading
 from collections.abc import Callable, Iterator
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -241,10 +241,15 @@ def _unpickle(array: npt.NDArray[Any]) -> Tensor:
 
 def from_numpy(array: npt.NDArray[Any]) -> Tensor:
     """A tensor with a copy of the array's elements."""
+    return Tensor(*copied(array))
+
+
+def copied(array: npt.NDArray[Any]) -> tuple[TensorType, Buffer]:
+    """The array's type, and a copy of its elements."""
     type = type_of(array)
     buffer, view = fresh(type)
-    np.copyto(view, array)
-    return Tensor(type, buffer)
+    view[...] = array
+    return type, buffer
 
 
 def fresh(type: TensorType) -> tuple[Buffer, npt.NDArray[Any]]:
@@ -252,22 +257,17 @@ def fresh(type: TensorType) -> tuple[Buffer, npt.NDArray[Any]]:
 
     The buffer has to be held for as long as the view is used: small ones come from a pool, and go back to it.
     """
-    if type.nbytes > _POOLED_BYTES:
-        buffer = allocate(type)
-        return buffer, buffer.array.reshape(type.shape)
     pool = _pools.by_type
-    ready = pool.get(type)
-    if ready is None:
-        if len(pool) >= _POOLED_TYPES:
-            pool.clear()
-        ready = pool[type] = []
+    ready = pool.get(type, ())
     for entry in ready:
-        if sys.getrefcount(entry[0]) == _IDLE:
+        if getrefcount(entry[0]) == _IDLE:
             return entry
     buffer = allocate(type)
     entry = buffer, buffer.array.reshape(type.shape)
-    if len(ready) < _POOL_DEPTH:
-        ready.append(entry)
+    if type.nbytes <= _POOLED_BYTES and len(ready) < _POOL_DEPTH:
+        if len(pool) >= _POOLED_TYPES and type not in pool:
+            pool.clear()
+        pool.setdefault(type, []).append(entry)
     return entry
 
 
@@ -284,12 +284,12 @@ _POOLED_BYTES, _POOLED_TYPES, _POOL_DEPTH = 1 << 18, 64, 3
 
 def _references_when_idle() -> int:
     for entry in [(object(), None)]:
-        return sys.getrefcount(entry[0])
+        return getrefcount(entry[0])
     raise AssertionError
 
 
 _IDLE = _references_when_idle()
-"""What `sys.getrefcount` says of a buffer that only the pool holds: Python versions differ."""
+"""What `getrefcount` says of a buffer that only the pool holds: Python versions differ."""
 
 
 # ---- what becomes a tensor ---------------------------------------------------------------------------------------
@@ -323,7 +323,15 @@ def to_array(value: Any, dtype: DType | None = None) -> npt.NDArray[Any]:
 
     With `dtype` everything is converted to it, but never floats to integers (TypeError).
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(
+            f"{_describe(value)} does not become a tensor: lists beside each other in it have different lengths, and "
+            "there are no ragged tensors; pad the shorter ones"
+        ) from None
     kind = array.dtype.kind
     if kind not in "fiub":
         raise TypeError(

@@ -12,19 +12,20 @@ tensor its elements. A trace then starts afresh, unless a tape holds its record.
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
+from itertools import repeat
 from sys import _getframe, getrefcount
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
-from numtape.backends.buffer import ALONE, Buffer
+from numpy import ndarray
+
+from numtape.backends.buffer import ALONE, Buffer, shared
 from numtape.cache import FORGET
 from numtape.cache.statistics import COUNTERS
 from numtape.dtypes import TensorType
@@ -33,9 +34,18 @@ from numtape.ir.program import Builder, Instruction, Value
 from numtape.ops.core import dtype_groups, install_recorder
 from numtape.ops.movement import same, stop
 from numtape.tape.lower import Lowered, lower
-from numtape.tape.operands import VARIABLES, Foreign, Word, convert, is_foreign, number_class, operand_values
+from numtape.tape.operands import (
+    VARIABLES,
+    Foreign,
+    Word,
+    convert,
+    dtype_beside,
+    is_foreign,
+    number_class,
+    operand_values,
+)
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import EPOCH, Tensor, View, buffer_of, on_look
+from numtape.tape.tensor import EPOCH, Tensor, View, buffer_of, copied, on_look
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -47,8 +57,9 @@ LENGTH = 128
 or at twice the length."""
 HELD_BYTES = 1 << 28
 """Outside of tapes a trace that keeps so much of its users' data alive runs, too."""
-MAX_NODES, MAX_PROGRAMS_IN_ALL = 200_000, 4096
-"""Nodes, or programs, after which the trie starts afresh."""
+MAX_WEIGHT = 1 << 18
+"""Instructions in nodes and programs, some 800 bytes each with what is made of them, after which the trie starts
+afresh: unless the path under way is a good part of that by itself."""
 MAX_PROGRAMS = 8
 """Programs of one node that differ in which results are alive; then one that computes all of them serves."""
 
@@ -101,8 +112,8 @@ class Node:
         return [i for node in self.path() for i in node.instructions]
 
 
-_nodes = _programs = 0
 _root = Node(None)
+_weight = 0
 
 RAN: list[Any] = [None]
 """What ran last, in whatever thread, for people who ask: a program, then what `numtape.explaining.Places` takes."""
@@ -111,20 +122,26 @@ WATCHES: list[Any] = []
 
 
 def forget() -> None:
-    """Drop every recorded path and its programs; traces under way keep theirs."""
-    global _root, _nodes, _programs
-    _root = Node(None)
-    _nodes = _programs = 0
+    """Drop every recorded path and its programs; a trace under way keeps its own path, and nothing beside it."""
+    global _weight
+    _weight = 0
     RAN[0] = None
+    waiting = [_root]
+    while waiting:  # a node that a trace holds, an idle thread's perhaps, is not to keep its neighbours
+        node = waiting.pop()
+        edges, node.edges = node.edges, {}
+        waiting += edges.values()
 
 
-def _clear() -> None:
-    forget()
-    if not STATE.trace.next_slot:  # nothing under way
-        STATE.trace.begin()
+FORGET.append(forget)
 
 
-FORGET.append(_clear)
+def _weigh(count: int, length: int) -> None:
+    """So many instructions more are kept, for a path of this length."""
+    global _weight
+    _weight += count
+    if _weight > MAX_WEIGHT + 8 * length:
+        forget()
 
 
 class Trace:
@@ -133,7 +150,7 @@ class Trace:
     __slots__ = (
         "__weakref__", "admitted", "assigned", "builder", "builder_node", "exits", "holders", "input_bytes", "inputs",
         "kept", "known", "live", "lock", "next_slot", "node", "owner", "packs", "recorder", "scalars", "sites",
-        "tape_end",
+        "tape_end", "users_code",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -145,6 +162,8 @@ class Trace:
         """What is told of everything that a replay would have to do again, while a function is recorded."""
         self.builder: Builder | None = None
         self.builder_node: Node | None = None
+        self.users_code: CodeType | None = None
+        """Where `record` was last called from: known not to be the library's own."""
         self.begin()
 
     def begin(self) -> None:
@@ -160,7 +179,7 @@ class Trace:
         self.scalars: list[Any] = []
         self.known: dict[int, Buffer] = {}
         """Results of earlier runs of a trace that is held."""
-        self.live: list[weakref.ref[Tensor]] = []
+        self.live: list[ref[Tensor]] = []
         self.assigned: list[Tensor] = []
         """New values of Variables, and `packs` those of many at once."""
         self.packs: list[Pack] = []
@@ -219,6 +238,14 @@ class Trace:
     def word(self, operand: Any, op: Op, operands: Sequence[Any]) -> Word:
         """What stands for a number, or for an array or the like that becomes a new input."""
         kind = type(operand)
+        if kind is ndarray and self.recorder is None:
+            dtype = dtype_beside(op, operands, operand)
+            if dtype is None or dtype.dtype == operand.dtype:
+                type_, buffer = copied(operand)
+                self.inputs.append(buffer)
+                self.input_bytes += type_.nbytes
+                self.next_slot += 1
+                return type_
         if kind is bool or kind is int:
             x = operand
         elif is_foreign(operand):
@@ -236,7 +263,6 @@ class Trace:
     def key(self, op: Op, operands: Sequence[Any], first: list[Any], tapes: Sequence[Any]) -> tuple[Any, ...]:
         """`first`, then a word for each operand."""
         # The hottest loop of all: what usual steps are made of is done in place, the rest by `word`.
-        count = len(first)
         append = first.append
         try:
             for x in operands:
@@ -244,34 +270,35 @@ class Trace:
                 if kind is Tensor:
                     if x._trace is self:
                         append(x._slot)
-                        continue
-                    value = x
-                elif kind is float:
+                    elif (slot := self.admitted.get(id(x))) is not None:
+                        append(slot)
+                    else:
+                        append(self.admit(x))
+                    continue
+                if kind is float:
                     self.scalars.append(x)
                     self.next_slot += 1
                     append(float)
                     continue
-                elif kind in VARIABLES:
-                    value = x._value
-                else:
+                if kind not in VARIABLES:
                     append(self.word(x, op, operands))
                     continue
+                value = x._value
                 if value._trace is self:
                     slot = value._slot
                     append(slot)
-                elif (slot := self.admitted.get(id(value), -1)) >= 0:
+                elif (slot := self.admitted.get(id(value))) is not None:
                     append(slot)
                 else:
                     slot = self.next_slot
                     append(self.admit(value))
-                if tapes and kind is not Tensor:
-                    for tape in tapes:
-                        tape._note_read(x, slot, self.node.length)
+                for tape in tapes:
+                    tape._note_read(x, slot, self.node.length)
         except Foreign:
             # To convert a list may record ops and compute values, so it comes before anything is admitted.
             self.retract()
-            operands = [convert(op, operands, x) if is_foreign(x) else x for x in operands]
-            return self.key(op, operands, first[:count], tapes)
+            del first[len(first) - [*map(id, operands)].index(id(x)) :]
+            return self.key(op, _converted(op, operands), first, tapes)
         return tuple(first)
 
     def retract(self) -> None:
@@ -308,7 +335,6 @@ class Trace:
 
         `finish` says what else the node keeps, before other threads see it.
         """
-        global _nodes
         node = self.node
         builder = self.builder
         if builder is None or self.builder_node is not node or len(builder.instructions) != node.length:
@@ -331,16 +357,25 @@ class Trace:
             finish(child)
         node.edges[key] = child
         self.builder, self.builder_node = builder, child
-        _nodes += 1
-        if _nodes > MAX_NODES:
-            forget()
+        _weigh(1 + len(added), child.length)
         return child
 
     def result(self, at: tuple[int, TensorType]) -> Tensor:
         """A handle on a pending value."""
         tensor = Tensor(at[1], None, self, at[0])
-        self.live.append(weakref.ref(tensor))
+        self.live.append(ref(tensor))
         return tensor
+
+    def handles(self, results: Sequence[tuple[int, TensorType]]) -> list[Tensor]:
+        """Tensors for pending values; it is for the caller to say that they are alive."""
+        tensors = []
+        for at in results:
+            tensor = _blank(Tensor)  # as in `record`
+            tensor._slot, tensor._type = at
+            tensor._data = None
+            tensor._trace = self
+            tensors.append(tensor)
+        return tensors
 
     # ---- running -----------------------------------------------------------------------------------------------
 
@@ -354,30 +389,33 @@ class Trace:
 
     def _run(self) -> None:
         living = [t for r in self.live if (t := r()) is not None]
-        assigned = self.assigned
-        if assigned:
+        if self.assigned:
             # A Variable holds its value: one that only this list holds has been assigned again.
-            living += [assigned[k] for k in range(len(assigned)) if getrefcount(assigned[k]) > ALONE]
+            living += shared(self.assigned)
         pending = [t for t in living if t._data is None] if self.known else living
-        if self.packs:  # another thread may have taken one over
-            self.packs = [pack for pack in self.packs if pack.trace is self]
-        if pending or self.packs:
-            slots = list(map(_slot_of, pending))
-            for pack in self.packs:
+        slots = [t._slot for t in pending]
+        packs = []
+        for pack in self.packs:
+            if pack.trace is self:  # and not taken over by another thread
+                packs.append(pack)
                 slots += pack.slots
+        self.packs = packs
+        if slots:
             wanted = tuple(slots)
             lowered = self.node.programs.get(wanted)
             if lowered is None:
-                lowered = self._lowered(wanted)
+                lowered = self._lowered(self.node, wanted)
             else:
                 COUNTERS.memory_hits += 1
-            RAN[0] = lowered, self.node, self.sites
-            end = WATCHES[0].begin(RAN[0], *self._given(lowered)) if WATCHES else None
+            ran = RAN[0] = lowered, self.node, self.sites
+            end: Any = None
+            for watch in WATCHES:
+                end = watch.begin(ran, *self._given(lowered))
             executable, binding, found = self._ready(lowered)
             results = found
             if lowered.outputs != wanted:
                 by_slot = dict(zip(lowered.outputs, found, strict=True))
-                results = [by_slot[slot] for slot in wanted]
+                results = [*map(by_slot.__getitem__, wanted)]
             try:
                 executable.entry(binding.header_address)
                 self._settle(wanted, results, living, pending)
@@ -412,12 +450,12 @@ class Trace:
         elif wanted:
             self.known.update(zip(wanted, found, strict=True))
             self._go_on(wanted)
-            self.live = [weakref.ref(t) for t in living]
+            self.live = [ref(t) for t in living]
             self.assigned, self.packs = [], []
 
-    def _lowered(self, wanted: tuple[int, ...]) -> Lowered:
+    def _lowered(self, node: Node, wanted: tuple[int, ...]) -> Lowered:
         """A program for these slots: a new one, or one for more of them where there are many."""
-        programs = self.node.programs
+        programs = node.programs
         if len(programs) >= MAX_PROGRAMS:
             made = list(programs.items())  # at once: another thread may add to it
             wider = [p for slots, p in made if set(slots) >= set(wanted)]
@@ -425,12 +463,9 @@ class Trace:
                 COUNTERS.memory_hits += 1
                 return min(wider, key=lambda p: len(p.outputs))
             wanted = tuple(sorted({s for slots, _ in made for s in slots} | set(wanted)))
-        global _programs
-        lowered = programs[wanted] = lower(self.node.path(), wanted, frozenset(self.known))
+        lowered = programs[wanted] = lower(node.path(), wanted, frozenset(self.known))
         COUNTERS.programs += 1
-        _programs += 1
-        if _programs > MAX_PROGRAMS_IN_ALL:
-            forget()
+        _weigh(len(lowered.program.instructions), node.length)
         return lowered
 
     def _ready(self, lowered: Lowered) -> tuple[Executable, Any, list[Buffer]]:
@@ -438,11 +473,11 @@ class Trace:
         arrays = inputs = self.inputs
         alone = ALONE
         if not lowered.takes_all or len(inputs) != len(lowered.arrays):
-            arrays = [inputs[k] for k in lowered.arrays] + [self.known[slot] for slot in lowered.known]
+            arrays = [*map(inputs.__getitem__, lowered.arrays), *map(self.known.__getitem__, lowered.known)]
             alone += 1
         scalars = self.scalars
         if lowered.scalars is not None:
-            scalars = [scalars[k] for k in lowered.scalars]
+            scalars = [*map(scalars.__getitem__, lowered.scalars)]
         executable = lowered.executable or lowered.compile()
         if executable.donated:
             if self.holders:
@@ -453,12 +488,9 @@ class Trace:
                 # From here on an input that a Variable has given up is ours alone.
                 self.kept = []
                 self.admitted = {}
-            # At a glance, what usually holds: nobody else has any of them.
-            counts = executable.choose_donated([*map(getrefcount, arrays)])
-            if alone != ALONE or counts != executable.donated_alone:
-                for k in executable.donated:
-                    if getrefcount(arrays[k]) != alone:
-                        arrays[k] = arrays[k].copy()
+            for k in executable.donated:
+                if getrefcount(arrays[k]) != alone:
+                    arrays[k] = arrays[k].copy()
         binding, found = executable.prepare(arrays, scalars)
         return executable, binding, found
 
@@ -475,17 +507,22 @@ class Trace:
 
     def _run_aside(self, tensor: Tensor) -> None:
         """Compute one tensor for another thread, without touching what this trace's own thread records."""
-        node = self.node
-        lowered = lower(node.path(), (tensor._slot,), frozenset(self.known))
+        node, wanted = self.node, (tensor._slot,)
+        lowered = node.programs.get(wanted) or self._lowered(node, wanted)
         arrays = [self.inputs[k] for k in lowered.arrays] + [self.known[slot] for slot in lowered.known]
-        executable = lowered.compile()
+        executable = lowered.executable or lowered.compile()
         for k in executable.donated:
             arrays[k] = arrays[k].copy()
         numbers = range(node.scalar_count) if lowered.scalars is None else lowered.scalars
-        tensor._data = executable(arrays, [self.scalars[k] for k in numbers])[0]
+        found = executable(arrays, [self.scalars[k] for k in numbers])
+        tensor._data = found[lowered.outputs.index(tensor._slot)]
 
 
-_slot_of, _value_of = attrgetter("_slot"), attrgetter("_value")
+_blank = Tensor.__new__
+
+
+def _converted(op: Op, operands: Sequence[Any]) -> list[Any]:
+    return [convert(op, operands, x) if is_foreign(x) else x for x in operands]
 
 
 class _Nowhere:
@@ -560,18 +597,14 @@ def record(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = (), de
     """
     state = STATE
     trace = state.trace
-    node = trace.node
     tapes = state.tapes
-    if not tapes and (node.length - trace.tape_end >= LENGTH or trace.input_bytes >= HELD_BYTES):
+    if not tapes and (trace.node.length - trace.tape_end >= LENGTH or trace.input_bytes >= HELD_BYTES):
         trace = _bounded(state, op)
-        node = trace.node
     try:
         key = trace.key(op, operands, [op, attributes], tapes)
-        child = node.edges.get(key)
+        child = trace.node.edges.get(key)
         if child is None:
-            words = key[2:]
-            groups = dtype_groups(op, len(words)) if words else ()
-            child = trace.extend(key, op, words, groups, lambda builder, values: _new(op, builder, values, attributes))
+            child = _first_time(trace, key, op, attributes)
     except BaseException:
         trace.retract()
         raise
@@ -579,15 +612,29 @@ def record(op: Op, operands: Sequence[Any], attributes: tuple[Any, ...] = (), de
     trace.next_slot = child.length
     if tapes or WATCHES:
         frame = _getframe(depth)
-        if OWN[frame.f_code.co_filename]:
-            frame = caller(frame)
-        trace.sites.append((child.length, frame.f_code, frame.f_lasti))
+        code = frame.f_code
+        if code is not trace.users_code:
+            if OWN[code.co_filename]:
+                frame = caller(frame)
+                code = frame.f_code
+            else:
+                trace.users_code = code
+        trace.sites.append((child.length, code, frame.f_lasti))
     results = child.results
     if type(results) is tuple:
-        tensor = Tensor(results[1], None, trace, results[0])
-        trace.live.append(weakref.ref(tensor))
+        tensor = _blank(Tensor)  # in place of a call of Tensor: the constructor is a good part of recording an op
+        tensor._slot, tensor._type = results
+        tensor._data = None
+        tensor._trace = trace
+        trace.live.append(ref(tensor))
         return tensor
-    return [trace.result(at) for at in results]
+    return [*map(trace.result, results)]
+
+
+def _first_time(trace: Trace, key: tuple[Any, ...], op: Op, attributes: tuple[Any, ...]) -> Node:
+    words = key[2:]
+    groups = dtype_groups(op, len(words)) if words else ()
+    return trace.extend(key, op, words, groups, lambda builder, values: _new(op, builder, values, attributes))
 
 
 def _bounded(state: State, op: Op) -> Trace:
@@ -617,6 +664,11 @@ def _new(op: Op, builder: Builder, values: list[Value], attributes: tuple[Any, .
     return results
 
 
+ASSIGNING = threading.RLock()
+"""Held from the reading of old values to the setting of new ones. Who holds it may wait for another thread's trace to
+run, and nobody asks for it in a run."""
+
+
 def assign(
     variables: Sequence[Any],
     op: Op,
@@ -635,56 +687,73 @@ def assign(
     """
     state = STATE
     trace = state.trace
-    if (trace.node.length - trace.tape_end >= LENGTH or trace.input_bytes >= HELD_BYTES) and not state.tapes:
+    tapes = state.tapes
+    if (trace.node.length - trace.tape_end >= LENGTH or trace.input_bytes >= HELD_BYTES) and not tapes:
         trace = _bounded(state, op)
-    olds = list(map(_value_of, variables))
-    operands = [*before, *olds, *after]
-    try:
-        key = trace.key(op, operands, [op, attributes, len(olds), takes_old], state.tapes)
+    with ASSIGNING:
+        olds = [v._value for v in variables]
+        operands = [*before, *olds, *after]
+        try:
+            key = trace.key(op, operands, [op, attributes, len(variables), takes_old], tapes)
+            if pack is not None:
+                key = (*key, pack.word(trace))
+            child = trace.node.edges.get(key)
+            if child is None:
+                counts = len(before), len(operands)
+                child = _first_assignment(trace, key, variables, op, counts, attributes, takes_old, pack is not None)
+            news = trace.handles(child.results[: len(variables)])
+            assignments = map(setattr, variables, _VALUE, news)
+        except BaseException:
+            trace.retract()
+            raise
+        if trace.recorder is not None:
+            trace.recorder.note_assign(variables, olds, pack, live)
+        # An interrupt shows up behind a call: there is none before all is assigned.
+        trace.node = child
+        trace.next_slot = child.length
+        if tapes or WATCHES:
+            frame = caller(_getframe(2))
+            trace.sites.append((child.length, frame.f_code, frame.f_lasti))
+        trace.assigned += news
         if pack is not None:
-            key = (*key, pack.word(trace))
-        child = trace.node.edges.get(key)
-        if child is None:
-            start = len(before)
-            count = len(operands) if takes_old else start
-            words = key[4:] if pack is None else (*key[4:-1], *key[-1])
-            groups = (*dtype_groups(op, count), *(f"own{k}" for k in range(len(words) - count)))
-            slots: list[int] = []
-
-            def grow(builder: Builder, values: list[Value]) -> list[Value]:
-                found = _call(op, builder, values if pack else values[:count], attributes)
-                results = found if isinstance(found, list | tuple) else [found]
-                for result, variable in zip(results, variables):  # noqa: B905  the pack's follow
-                    variable._check(result.type)
-                slots.extend(old.index for old in [*values[start : start + len(olds)], *values[len(operands) :]])
-                return [stop(result) for result in results]
-
-            def finish(node: Node) -> None:
-                node.donations = tuple((at[0], old) for at, old in zip(node.results, slots, strict=True))
-                node.extra = tuple([at[0] for at in node.results[len(olds) :]])
-
-            child = trace.extend(key, op, words, groups, grow, finish)
-        news = [Tensor(at[1], None, trace, at[0]) for at in child.results[: len(olds)]]
-        assignments = map(setattr, variables, _VALUE, news)
-    except BaseException:
-        trace.retract()
-        raise
-    if trace.recorder is not None:
-        trace.recorder.note_assign(variables, olds, pack, live)
-    # An interrupt shows up behind a call: there is none before all is assigned.
-    trace.node = child
-    trace.next_slot = child.length
-    if state.tapes or WATCHES:
-        frame = caller(_getframe(2))
-        trace.sites.append((child.length, frame.f_code, frame.f_lasti))
-    trace.assigned += news
-    if pack is not None:
-        pack.take_over(trace, child.extra)
-    deque(assignments, 0)
-    EPOCH[0] += 1
+            pack.take_over(trace, child.extra)
+        deque(assignments, 0)
+        EPOCH[0] += 1
 
 
-_VALUE = itertools.repeat("_value")
+def _first_assignment(
+    trace: Trace,
+    key: tuple[Any, ...],
+    variables: Sequence[Any],
+    op: Op,
+    counts: tuple[int, int],
+    attributes: tuple[Any, ...],
+    takes_old: bool,
+    packed: bool,
+) -> Node:
+    """`counts`: how many operands stand before the old values, and how many before the pack's."""
+    start, end = counts
+    count = end if takes_old else start
+    words = (*key[4:-1], *key[-1]) if packed else key[4:]
+    groups = (*dtype_groups(op, count), *(f"own{k}" for k in range(len(words) - count)))
+    slots: list[int] = []
+
+    def grow(builder: Builder, values: list[Value]) -> list[Value]:
+        found = _call(op, builder, values if packed else values[:count], attributes)
+        results = found if isinstance(found, list | tuple) else [found]
+        for result, variable in zip(results, variables):  # noqa: B905  the pack's follow
+            variable._check(result.type)
+        slots.extend(old.index for old in [*values[start : start + len(variables)], *values[end:]])
+        return [stop(result) for result in results]
+
+    def finish(node: Node) -> None:
+        node.donations = tuple((at[0], old) for at, old in zip(node.results, slots, strict=True))
+        node.extra = tuple([at[0] for at in node.results[len(variables) :]])
+
+    return trace.extend(key, op, words, groups, grow, finish)
+
+
+_VALUE = repeat("_value")
 
 
 def _note_look(tensor: Tensor, view: View) -> None:

@@ -19,11 +19,14 @@ from numtape.tape.operands import VARIABLES, as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.scope import SCOPE
 from numtape.tape.tensor import EPOCH, Tensor, Typed, array_text, from_numpy, holds_tensors, to_array
-from numtape.tape.trace import STATE, assign
+from numtape.tape.trace import ASSIGNING, STATE, assign
 
 _order = itertools.count()
 _NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _IDENTITY, _ADD, _SUBTRACT = REGISTRY["stop_gradient"], REGISTRY["add"], REGISTRY["subtract"]
+
+COPIED = "numtape.copied"
+"""Where `copy.deepcopy` keeps whom to tell of Variables and their copies."""
 
 
 class Variable(Typed):
@@ -144,8 +147,9 @@ class Variable(Typed):
             self._check(fresh._type)
             recorder = STATE.trace.recorder
             if recorder is None:
-                EPOCH[0] += 1
-                self._value = fresh
+                with ASSIGNING:
+                    EPOCH[0] += 1
+                    self._value = fresh
             else:  # a replay has to assign it again
                 recorder.note_array(fresh, value)
                 assign([self], _IDENTITY, [fresh], takes_old=False)
@@ -297,6 +301,8 @@ class Variable(Typed):
 
     def __deepcopy__(self, memo: Any) -> Variable:
         twin = memo[id(self)] = _twin(self.numpy(), self._trainable, self._name)
+        for tell in memo.get(COPIED, ()):
+            tell(self, twin)
         return twin
 
     def __reduce__(self) -> Any:

@@ -189,6 +189,12 @@ class RestoreStatus:
         """Say that values may be left over; they are never complained about unless asked for."""
         return self
 
+    def __repr__(self) -> str:
+        r = self._restoration
+        if r is None:
+            return "<RestoreStatus: nothing was restored>"
+        return f"<RestoreStatus of {r.path}: restored {len(r.bound)}, waiting {len(r.left)}, unused {len(r.lost)}>"
+
     def _found(self) -> Restoration:
         if self._restoration is None:
             raise AssertionError("nothing was restored: the path of the checkpoint was None")

@@ -15,7 +15,8 @@ class RandomState:
     """Stands in a checkpoint for the random numbers: the global seed, and how far each seed was drawn from.
 
     All objects of this class mean the same state. After it is restored, `nt.random` goes on with the numbers that came
-    after the checkpoint was saved. Layers that are built only then draw some of them: build them before.
+    after the checkpoint was saved. A layer that is built only then draws none of them, if the checkpoint has all its
+    weights.
 
     >>> import numtape as nt, os, tempfile
     >>> checkpoint = nt.train.Checkpoint(random=nt.train.RandomState())

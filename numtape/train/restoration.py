@@ -147,6 +147,10 @@ class Restoration:
         if place is not None:  # else it is a copy of one that waits
             self.resolve(self.roots if isinstance(parent, Optimizer) else [place])
 
+    def gave(self, leaf: Any) -> bool:
+        """Whether a leaf has its value from the file."""
+        return id(leaf) in self.bound
+
     def resolve(self, starts: list[tuple[str, Any]]) -> None:
         """Give their values to the leaves that are found from some objects on."""
         if not self.left:

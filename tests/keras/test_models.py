@@ -268,3 +268,21 @@ def test_copies_of_models() -> None:
     other.build((None, 3))
     other.set_weights(model.get_weights())
     same(other(x), y, 0)
+
+
+# ---- what there is not ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nt.keras.layers.Dense(2)(nt.keras.Input([3])),
+        lambda: nt.keras.layers.Add()([nt.keras.Input([3]), nt.keras.Input([3])]),
+        lambda: nt.keras.Sequential([nt.keras.layers.Dense(2)])(nt.keras.Input([3])),
+        lambda: nt.keras.Model(nt.keras.Input([3]), nt.keras.Input([3])),
+        lambda: nt.keras.Model(inputs=nt.keras.Input([3]), outputs=[]),
+    ],
+)
+def test_functional_models_are_refused(make):
+    with pytest.raises(TypeError, match=r"no functional models.*; use nt\.keras\.Sequential, or write a subclass"):
+        make()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -340,10 +342,11 @@ def test_work_of_one_thread_still_pending_when_another_goes_on() -> None:
 
 def rates_of() -> list[Any]:
     return [0.5, np.float32(0.5), nt.Variable(0.5), nt.constant(0.5), nt.Variable(np.float64(0.5)), lambda step: 0.5,
-            lambda step: 0.25 + 0.25 * float(step == 0), lambda step: nt.constant(0.5)]  # fmt: skip
+            lambda step: 0.25 + 0.25 * float(step == 0), lambda step: nt.constant(0.5), lambda: 0.5,
+            lambda rate=0.5: rate]  # fmt: skip
 
 
-@pytest.mark.parametrize("which", range(8))
+@pytest.mark.parametrize("which", range(10))
 def test_learning_rates_of_any_kind(which: int) -> None:
     a, b = nt.Variable([1.0, 2.0]), nt.Variable(np.array([1.0, 2.0]))
     optimizer = optimizers.SGD(rates_of()[which])
@@ -480,8 +483,99 @@ def test_integer_variables_are_refused() -> None:
     np.testing.assert_array_equal(n.numpy(), [1, 2])
 
 
-def test_text() -> None:
-    assert repr(optimizers.Adam(0.25)) == "<nt.keras.optimizers.Adam: learning_rate=0.25>"
+# ---- copies --------------------------------------------------------------------------------------------------------
+
+KINDS: list[Callable[[], Any]] = [
+    lambda: optimizers.SGD(0.1, momentum=0.5),
+    lambda: optimizers.Adam(nt.Variable(0.1), clipvalue=0.5),
+    lambda: optimizers.RMSprop(0.1, centered=True),
+]
+COPIES: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
+    "copied": lambda v, o: copy.deepcopy((v, o)),
+    "copied, optimizer first": lambda v, o: copy.deepcopy((o, v))[::-1],  # type: ignore[return-value]
+    "pickled": lambda v, o: pickle.loads(pickle.dumps((v, o))),
+    "pickled, optimizer first": lambda v, o: pickle.loads(pickle.dumps((o, v)))[::-1],
+}
+
+
+def take_step(variables: list[Any], optimizer: Any) -> list[Any]:
+    optimizer.apply_gradients([(2.0 * v, v) for v in variables])
+    return [v.numpy() for v in [*variables, *optimizer.variables]]
+
+
+def some_variables() -> list[Any]:
+    return [nt.Variable([1.0, 2.0]), nt.Variable(np.ones((2, 1)))]
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("kind", KINDS, ids=[kind().name for kind in KINDS])
+def test_copies_go_on_on_their_own(kind: Callable[[], Any], way: str, steps: int) -> None:
+    variables, optimizer = some_variables(), kind()
+    for _ in range(steps):
+        take_step(variables, optimizer)
+    others, twin = COPIES[way](variables, optimizer)
+    assert repr(twin) == repr(optimizer)
+    assert [v.name for v in twin.variables] == [v.name for v in optimizer.variables]
+    before = [v.numpy() for v in [*others, *twin.variables]]
+    first = [take_step(variables, optimizer), take_step(variables, optimizer)]
+    for old, v in zip(before, [*others, *twin.variables], strict=True):
+        np.testing.assert_array_equal(old, v.numpy())
+    for expected in first:
+        for x, y in zip(expected, take_step(others, twin), strict=True):
+            np.testing.assert_array_equal(x, y)
+    assert len(twin.variables) == len(optimizer.variables)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("kind", KINDS, ids=[kind().name for kind in KINDS])
+def test_a_copy_alone_is_for_the_same_variables(kind: Callable[[], Any], duplicate: Callable[[Any], Any]) -> None:
+    variables, optimizer = some_variables(), kind()
+    take_step(variables, optimizer)
+    twin = duplicate(optimizer)
+    values = [v.numpy() for v in variables]
+    expected = take_step(variables, optimizer)
+    for v, value in zip(variables, values, strict=True):
+        v.assign(value)
+    for x, y in zip(expected, take_step(variables, twin), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_schedule_is_copied_though_not_pickled() -> None:
+    twin = copy.deepcopy(optimizers.SGD(lambda: 0.5))
+    v = nt.Variable(1.0)
+    twin.apply_gradients([(1.0, v)])
+    assert v.numpy() == 0.5
+
+
+# ---- texts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        (optimizers.Adam(0.25), "learning_rate=0.25"),
+        (optimizers.Adam(beta_1=0.8, clipnorm=1), "learning_rate=0.001, beta_1=0.8, clipnorm=1.0"),
+        (optimizers.SGD(momentum=0.5, name="a"), "learning_rate=0.01, momentum=0.5, name='a'"),
+        (optimizers.AdamW(), "learning_rate=0.001"),
+        (optimizers.AdamW(weight_decay=0.5), "learning_rate=0.001, weight_decay=0.5"),
+        (optimizers.RMSprop(centered=True), "learning_rate=0.001, centered=True"),
+    ],
+    ids=str,
+)
+def test_what_is_unusual_is_shown(optimizer: Any, options: str) -> None:
+    assert repr(optimizer) == f"<nt.keras.optimizers.{type(optimizer).__name__}: {options}>"
+
+
+@pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.Adam, optimizers.AdamW, optimizers.RMSprop])
+def test_unknown_options(kind: Any) -> None:
+    with pytest.raises(TypeError, match=f"{kind.__name__}: there is no option lr; write learning_rate"):
+        kind(lr=0.1)
+    with pytest.raises(TypeError, match=f"{kind.__name__}: there is no option use_ema; there are learning_rate"):
+        kind(use_ema=True)
+
+
+def test_names() -> None:
     assert optimizers.Adam(name="mine").name == "mine"
     with pytest.raises(ValueError, match="mine: learning_rate"):
         optimizers.Adam(-1.0, name="mine")

@@ -487,3 +487,10 @@ REFUSED: dict[str, Callable[[], Any]] = {
 def test_refused(name: str) -> None:
     with pytest.raises((ValueError, TypeError, IndexError)):
         REFUSED[name]()
+
+
+@pytest.mark.parametrize("make", [nt.constant, nt.Variable, nt.convert_to_tensor, lambda x: nt.abs(x)])
+@pytest.mark.parametrize("value", [[[1.0, 2.0], [3.0]], [[1], 2], ([1.0], [[2.0]])])
+def test_ragged_lists(make: Callable[[Any], Any], value: Any) -> None:
+    with pytest.raises(ValueError, match="different lengths, and there are no ragged tensors; pad the shorter"):
+        make(value)

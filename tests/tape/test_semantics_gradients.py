@@ -159,6 +159,16 @@ def test_G13_a_variable_as_target() -> None:
     same(t.gradient(u, u), 1.0)
 
 
+def test_G13_a_variable_and_a_source_as_targets() -> None:
+    v = nt.Variable(2.0)
+    with nt.GradientTape() as t:
+        y = v * 3.0
+    same(t.gradient([v, y], [y]), [1.0])
+    with nt.GradientTape() as t:
+        y = v * 3.0
+    same(t.gradient([v, y], [y, v]), [1.0, 4.0])
+
+
 def test_G13_a_variable_that_was_also_read() -> None:
     v = nt.Variable(3.0)
     with nt.GradientTape() as t:

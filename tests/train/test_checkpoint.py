@@ -278,6 +278,13 @@ def test_m12_leftovers(tmp_path: Path) -> None:
     assert nothing.expect_partial() is nothing
 
 
+def test_what_was_restored_is_shown(tmp_path: Path) -> None:
+    path = Checkpoint(v=nt.Variable(1.0), w=nt.Variable(2.0), random=nt.train.RandomState()).write(tmp_path / "c")
+    status = Checkpoint(v=nt.Variable(0.0), random=nt.train.RandomState()).read(path)
+    assert repr(status) == f"<RestoreStatus of {path}.safetensors: restored 2, waiting 1, unused 0>"
+    assert repr(Checkpoint().restore(None)) == "<RestoreStatus: nothing was restored>"
+
+
 def test_m13_containers_are_searched_when_saved(tmp_path: Path) -> None:
     module = nt.Module()
     module.parts = []
@@ -558,6 +565,77 @@ def test_random_numbers_go_on(tmp_path: Path, seed: int | None) -> None:
     nt.random.set_seed(6)
     checkpoint.read(path).assert_consumed()
     np.testing.assert_array_equal(first, draw())
+
+
+class Deep(nt.keras.Model):
+    """Makes one of its layers when it is built, and draws numbers of its own there and in its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        dropout = nt.keras.layers.Dropout
+        self.parts = nt.keras.Sequential([nt.keras.layers.Dense(4), dropout(0.5), nt.keras.layers.Dense(3)])
+
+    def build(self, input_shape: Any) -> None:
+        self.scale = nt.Variable(nt.random.normal([input_shape[-1]]))
+        self.last = nt.keras.layers.Dense(2)
+        super().build(input_shape)
+
+    def call(self, inputs: Any, training: Any = False) -> Any:
+        return self.last(self.parts(inputs * self.scale + nt.random.normal([]), training=training))
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("build", [False, True])
+def test_a_model_that_is_built_after_it_was_restored_draws_nothing(
+    tmp_path: Path, seed: int | None, build: bool
+) -> None:
+    def start() -> tuple[Any, Any, Any]:
+        model, optimizer = Deep(), optimizers.Adam(0.01)
+        return model, optimizer, Checkpoint(model=model, optimizer=optimizer, random=nt.train.RandomState())
+
+    def train(model: Any, optimizer: Any) -> list[bytes]:
+        for _ in range(3):
+            with nt.GradientTape() as tape:
+                loss = nt.reduce_mean(nt.square(model(nt.random.uniform([5, 3]), training=True)))
+            variables = model.trainable_variables
+            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return [np.asarray(v).tobytes() for v in [*model.variables, *optimizer.variables, nt.random.normal([2])]]
+
+    nt.random.set_seed(5)
+    if seed is not None:
+        nt.random.set_seed(seed)
+    *run, checkpoint = start()
+    train(*run)
+    path = checkpoint.save(tmp_path / "c")
+    straight = train(*run)
+    nt.random.set_seed(6)
+    *again, checkpoint = start()
+    status = checkpoint.restore(path)
+    if build:
+        again[0].build((None, 3))
+    assert train(*again) == straight
+    status.assert_consumed()
+
+
+def test_weights_that_a_checkpoint_lacks_are_drawn(tmp_path: Path) -> None:
+    nt.random.set_seed(1)
+    path = Checkpoint(layer=nt.Module(), n=nt.Variable(1), r=nt.train.RandomState()).write(tmp_path / "c")
+    first = nt.random.normal([2]).numpy()
+    layer = nt.keras.layers.Dense(2)
+    Checkpoint(layer=layer, r=nt.train.RandomState()).read(path)
+    layer(nt.ones([1, 2]))
+    assert not np.array_equal(nt.random.normal([2]), first)
+
+
+def test_a_function_that_builds_a_layer_draws_on() -> None:
+    found = []
+    for way in (lambda layer: layer, lambda layer: nt.function(lambda x: layer(x))):
+        nt.random.set_seed(1)
+        layer = nt.keras.layers.Dense(2)
+        way(layer)(nt.ones([1, 2]))
+        found.append([*layer.get_weights(), nt.random.uniform([2]).numpy()])
+    for eager, recorded in zip(*found, strict=True):
+        np.testing.assert_array_equal(eager, recorded)
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------
