@@ -73,6 +73,7 @@ class Look:
     """Python looked at a value: which, as what, what it saw, and where in the user's code."""
 
     slot: int
+    type: TensorType
     view: Callable[[Any], Any]
     seen: Any
     code: CodeType
@@ -257,7 +258,7 @@ class Recorder:
         if not self.may_look:
             self.give_up()
         seen = view(buffer_of(tensor).array)
-        look = Look(slot, view, seen, code, lasti)
+        look = Look(slot, tensor._type, view, seen, code, lasti)
         self.looks.append((self.trace.node.length, look, *self._assigned()))
 
     def _assigned(self) -> tuple[dict[int, int], list[tuple[Pack, tuple[int, ...]]]]:

@@ -194,7 +194,7 @@ class Replay:
         assert look is not None
         trace = self.trace
         at = self.where[look.slot]
-        tensor = Tensor(trace.node.recorded()[at].type, None, trace, at)
+        tensor = Tensor(look.type, None, trace, at)
         trace.live.append(weakref.ref(tensor))
         if STATE.tapes:
             trace.exits.append((at, trace.node.length, look.code, look.lasti))

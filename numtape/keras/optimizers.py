@@ -307,6 +307,7 @@ class Optimizer:
         self._slots[id(variable)] = variable, slots
 
     def __getstate__(self) -> dict[str, Any]:
+        refuse_recording()  # the copy's numbers are those of this very moment
         self._pack.wait()  # else each slot would become one more result of what is pending
         kept = {name: value for name, value in vars(self).items() if name not in _STATE}
         slots = [(variable, [slot.numpy() for slot in slots]) for variable, slots in self._slots.values()]

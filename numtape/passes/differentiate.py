@@ -195,10 +195,11 @@ def rows_of(cotangent: Value, source: Sequence[int], start: int) -> tuple[Value,
 
 
 def _sum(values: Sequence[Value]) -> Value:
+    total: Any
     total, *others = [value for value in values if not _is_zero(value)] or values[:1]
     for value in others:
         total = total + value
-    return total
+    return total  # type: ignore[no-any-return]
 
 
 def _is_zero(cotangent: Value) -> bool:

@@ -541,6 +541,21 @@ def test_a_copy_alone_is_for_the_same_variables(kind: Callable[[], Any], duplica
         np.testing.assert_array_equal(x, y)
 
 
+def test_a_copy_that_a_function_makes_is_made_at_each_call() -> None:
+    v, optimizer = nt.Variable(1.0), optimizers.SGD(0.5, momentum=0.5)
+    copies = []
+
+    @nt.function
+    def step() -> Any:
+        optimizer.apply_gradients([(nt.identity(v), v)])
+        copies.append(copy.deepcopy(optimizer))
+        return nt.identity(v)
+
+    values = [float(step()) for _ in range(3)]
+    assert values == [0.5, 0.0, -0.25]
+    assert [[float(x) for x in twin.variables] for twin in copies] == [[1.0, -0.5], [2.0, -0.5], [3.0, -0.25]]
+
+
 def test_a_schedule_is_copied_though_not_pickled() -> None:
     twin = copy.deepcopy(optimizers.SGD(lambda: 0.5))
     v = nt.Variable(1.0)

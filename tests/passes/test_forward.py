@@ -17,7 +17,7 @@ from numtape.ir.verify import verify
 from numtape.ops.elementwise import square
 from numtape.passes.differentiate import differentiate
 from numtape.passes.forward import push_forward
-from tests.programs import attributes, check_gradient, connected, gradient_of, operands, program_of
+from tests.programs import attributes, check_gradient, connected, gradient_of, operands, program_of, widened
 
 CASES = [(op, k) for op in REGISTRY.values() for k in range(len(op.examples))]
 
@@ -42,6 +42,8 @@ def test_tangents_against_differences_and_cotangents(op, example):
         program = program_of(op, arrays, attributes(op, op.examples[example]))
     except TypeError:
         return  # no example in float64
+    program = widened(program)
+    arrays = [a.astype(program.type(k).dtype.dtype) for a, k in zip(arrays, program.inputs, strict=True)]
     tangents, kept = tangents_of(program)
     if not kept:
         floats = tuple(k for k in program.outputs if program.type(k).dtype.is_floating)

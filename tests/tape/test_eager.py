@@ -487,6 +487,25 @@ def test_threads_with_tapes_of_their_own() -> None:
         sys.setswitchinterval(interval)
 
 
+def test_assignments_of_several_threads_all_count() -> None:
+    v, w = nt.Variable(0.0), nt.Variable([0.0, 0.0])
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+
+    def work(k: int) -> None:
+        for _ in range(30):
+            v.assign_add(1.0)
+            w.assign_sub([1.0, 2.0])
+            if k == 0:
+                v.numpy()
+
+    try:
+        in_threads(4, work)
+    finally:
+        sys.setswitchinterval(interval)
+    same([v, w], [120.0, [-120.0, -240.0]])
+
+
 def test_tensors_of_a_thread_that_goes_on_recording() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)

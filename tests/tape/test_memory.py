@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import tracemalloc
 import weakref
 from contextlib import suppress
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import numtape as nt
+from numtape.backends.native import Executable
 from numtape.tape import trace as traces
 from numtape.tape.trace import LENGTH, STATE
 from tests.tape.checks import same
@@ -121,7 +123,7 @@ def test_a_loop_leaves_nothing_behind(make: object) -> None:
 
 
 def test_new_programs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traces, "MAX_NODES", 400)
+    monkeypatch.setattr(traces, "MAX_WEIGHT", 2000)
     v = nt.Variable(2.0)
     for n in range(60):
         with nt.GradientTape() as t:
@@ -129,12 +131,67 @@ def test_new_programs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in range(n):
                 y = y + v
         t.gradient(y, v)
-    assert traces._nodes <= 400
+    assert traces._weight <= 2000 + 8 * 200
     with nt.GradientTape() as t:
         y = v * 1.0
         for _ in range(5):
             y = y + v
     same(t.gradient(y, v), 6.0)
+
+
+def test_structures_that_differ_in_every_step_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "MAX_WEIGHT", 3000)
+    rng = np.random.default_rng(0)
+    v = nt.Variable(np.full(3, 0.5))
+    waiting, over = threading.Barrier(2), threading.Event()
+
+    def tree(count: int) -> nt.Tensor:
+        if count == 1:
+            return v * 1.0
+        left = int(rng.integers(1, count))
+        return tree(left) * tree(count - left) + v
+
+    def idle() -> None:
+        tree(9).numpy()
+        waiting.wait()
+        over.wait()
+
+    thread = threading.Thread(target=idle)  # its trace is still there, and holds nothing
+    thread.start()
+    waiting.wait()
+    try:
+        made: list[weakref.ref[Executable]] = []
+        for k in range(60):
+            with nt.GradientTape() as t:
+                y = tree(9)
+            t.gradient(y, v)
+            y.numpy()
+            lowered = traces.RAN[0][0]
+            made.append(weakref.ref(lowered.executable))
+            del lowered
+            with nt.GradientTape() as t:  # a loop beside it goes on
+                y = v * v
+            same(t.gradient(y, v), 2 * v.numpy())
+            assert traces._weight <= 3000 + 8 * 200, k
+        alive = sum(r() is not None for r in made)
+        assert alive <= 25 < len(set(made))
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_path_longer_than_the_limit_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "MAX_WEIGHT", 10)
+    v = nt.Variable(2.0)
+    for k in range(4):
+        with nt.GradientTape() as t:
+            y = v * 1.0
+            for _ in range(60):
+                y = y + v
+        same(t.gradient(y, v), 61.0)
+        if k == 1:
+            programs = nt.cache.stats().programs
+    assert nt.cache.stats().programs == programs
 
 
 def test_liveness_gives_few_programs_a_node() -> None:
@@ -260,13 +317,13 @@ def test_nothing_of_a_step_is_left_on_the_trace() -> None:
 def test_slices_of_a_table_make_bounded_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     from numtape.backends import native
 
-    monkeypatch.setattr(traces, "MAX_PROGRAMS_IN_ALL", 30)
+    monkeypatch.setattr(traces, "MAX_WEIGHT", 500)
     monkeypatch.setattr(native, "IDLE_BYTES", 1 << 20)
     data = nt.constant(np.arange(6000.0).reshape(60, 100))
     for _ in range(2):
         for k in range(50):
             same(nt.reduce_sum(nt.tanh(data[k : k + 10]) * 0.0 + data[k]), 10.0 * data.numpy()[k].sum())
-            assert traces._programs <= 31
+            assert traces._weight <= 500 + 8 * 20
             assert native._bound_bytes <= (1 << 20) + (1 << 16)
 
 

@@ -222,17 +222,17 @@ def test_J10_a_repeated_step_derives_nothing_anew() -> None:
     for k in range(3):
         step(k)
     derived = nt.cache.stats()
-    nodes = _nodes()
+    weight = _weight()
     for k in range(5):
         x, found = float(v), step(k)
         np.testing.assert_allclose(found, 0.5 * k * (np.cos(x) - np.sin(x) * x), rtol=1e-5)
-    assert nt.cache.stats().programs == derived.programs and _nodes() == nodes
+    assert nt.cache.stats().programs == derived.programs and _weight() == weight
 
 
-def _nodes() -> int:
+def _weight() -> int:
     from numtape.tape import trace
 
-    return trace._nodes
+    return trace._weight
 
 
 # ---- J11, J12: errors and blocks -------------------------------------------------------------------------------------

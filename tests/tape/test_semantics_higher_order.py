@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import numtape as nt
+from numtape.tape import trace as traces
 from tests.tape.checks import difference, same
 
 
@@ -34,6 +37,47 @@ def test_H01_any_order(order: int) -> None:
         tape.__exit__(None, None, None)
         y = tape.gradient(y, x)
     same(y, 2.0**order * np.exp(1.4), 1e-12)
+
+
+@pytest.mark.parametrize("inner", [lambda x: x, lambda x: x * 2.0, lambda x: nt.nn.relu(x + 0.5)])
+@pytest.mark.parametrize("f", [nt.nn.relu, nt.nn.relu6, nt.nn.leaky_relu, nt.abs])
+def test_H01_what_is_linear_in_pieces_is_connected(f: Any, inner: Any) -> None:
+    x = nt.Variable([1.5, -0.7, 0.2, 7.0])
+    with nt.GradientTape(persistent=True) as outer:
+        with nt.GradientTape() as tape:
+            y = f(inner(x))
+        g = tape.gradient(y, x)
+    same(outer.gradient(g, x), np.zeros(4))
+    same(outer.gradient(g * x, x), g)  # and a zero adds nothing
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: nt.maximum(x, 0.5), lambda x: nt.minimum(x, 0.5), lambda x: nt.clip_by_value(x, -1.0, 1.0), nt.reduce_max,
+    nt.sort, lambda x: nt.math.top_k(x, 2)[0], lambda x: nt.where(x > 0, x, 2.0 * x), lambda x: x * 2.0,
+])  # fmt: skip
+def test_H01_what_tensorflow_does_not_connect(f: Any) -> None:
+    x = nt.Variable([1.5, -0.7, 0.2, 7.0])
+    with nt.GradientTape() as outer:
+        with nt.GradientTape() as tape:
+            y = f(x)
+        g = tape.gradient(y, x)
+    assert outer.gradient(g, x) is None
+
+
+def test_H01_a_zero_derivative_costs_nothing() -> None:
+    w = nt.Variable(np.full((4, 4), 0.1))
+    x = nt.constant(np.ones((3, 4)))
+    with nt.GradientTape() as outer:
+        outer.watch(x)
+        with nt.GradientTape() as tape:
+            tape.watch(x)
+            y = nt.nn.relu(nt.nn.relu(x @ w) @ w)
+        g = tape.gradient(y, x)
+    h = outer.gradient(nt.reduce_sum(g * g), [w, x])
+    same(h[1], np.zeros((3, 4)))
+    h = nt.concat(h, 0)
+    h.numpy()
+    assert str(traces.RAN[0][0].program).count("matmul") == 8
 
 
 def test_H02_one_persistent_tape() -> None:
