@@ -12,6 +12,8 @@ def front(module: str, public: Iterable[str]) -> tuple[Callable[[str], Any], Cal
     names = sorted(public)
 
     def missing(name: str) -> Any:
+        if name.startswith("__"):  # Python asks for such as __path__, and at each import
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
         from numtape._absent import absent
 
         raise absent(sys.modules[module], name)

@@ -92,17 +92,21 @@ _by_numpy = {dtype.dtype: dtype for dtype in ALL}
 def as_dtype(value: Any) -> DType:
     """The `DType` meant by a DType, a NumPy dtype, a scalar type or a name.
 
-    Raises TypeError for what no tensor can hold.
+    Python's numbers mean what literals become; so does "float", as in TensorFlow. Raises TypeError for what no tensor
+    can hold.
 
     >>> as_dtype("float32"), as_dtype(np.int64), as_dtype(float)
     (nt.float32, nt.int64, nt.float32)
     """
     if isinstance(value, DType):
         return value
-    if value is float:
+    name = value if isinstance(value, str) else ""  # an np.dtype equals names, too
+    if value is float or name == "float":
         return float32
     if value is int:
         return int32
+    if name == "int":  # NumPy's is another than Python's
+        raise TypeError("'int' says too little about an element; choose int32 or int64")
     try:
         return _by_numpy[np.dtype(value)]
     except (KeyError, TypeError):
@@ -181,6 +185,11 @@ class TensorType:
             size *= extent
         self.size = size
         self.nbytes = size * dtype.itemsize
+
+    @property
+    def text(self) -> str:
+        """As users read it, float32[2, 3]; in programs it is shorter."""
+        return f"{self.dtype.name}{list(self.shape)}"
 
     def __str__(self) -> str:
         return f"{self.dtype.code}[{','.join(map(str, self.shape))}]"

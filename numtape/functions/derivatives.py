@@ -38,8 +38,8 @@ def value_and_gradients(function: Callable[..., Any], name: str, places: Sequenc
             value = PUBLIC["identity"](function(*arguments))
         if value.shape or not value.dtype.is_floating:
             raise ValueError(
-                f"{name}: only a single float has a gradient, and the function returned {value._type}; reduce it, with "
-                "nt.reduce_sum or the like"
+                f"{name}: only a single float has a gradient, and the function returned {value._type.text}; reduce it, "
+                "with nt.reduce_sum or the like"
             )
         gradients = tape.gradient(value, sources)
         if not any(g is not None for g in gradients):

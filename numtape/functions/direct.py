@@ -47,7 +47,7 @@ class Direct:
         self.arguments = [source.number for _, source in segment.sources if isinstance(source, Argument)]
         self.variables = [source for _, source in segment.sources if isinstance(source, Variable)]
         self.captured: list[Any] = [s for _, s in segment.sources if not isinstance(s, Argument | Variable)]
-        self.packs = [pack for pack, _ in segment.packs]
+        self.packs = [(pack, len(slots)) for pack, slots in segment.packs]
         pool = [slot for slot, source in segment.sources if isinstance(source, Argument)]
         pool += [slot for slot, source in segment.sources if isinstance(source, Variable)]
         pool += [slot for slot, source in segment.sources if not isinstance(source, Argument | Variable)]
@@ -71,7 +71,7 @@ class Direct:
         mine = {k: k - first for k in range(first, first + len(self.variables))}
         chosen = {k: at[lowered.arrays[k]] for k in self.executable.donated}
         self.donated = [(k, mine[place]) for k, place in chosen.items() if place in mine]
-        members = [(pack, number) for pack in self.packs for number in range(len(pack.types))]
+        members = [(pack, number) for pack, count in self.packs for number in range(count)]
         parts = dict(enumerate(members, len(pool) - len(members)))
         self.donated_parts = [(k, *parts[place]) for k, place in chosen.items() if place in parts]
 
@@ -122,9 +122,9 @@ class Direct:
         pool += map(_data_of, handles)
         for c in self.captured:
             pool.append(c._data if isinstance(c, Tensor) else (bound and c.buffer) or c.tensor()._data)
-        for pack in self.packs:
+        for pack, count in self.packs:
             pack.wait()
-            pool += pack.buffers
+            pool += pack.buffers[:count]
         if None in pool:
             pool = self._waited(tensors, handles, pool)
         arrays = [*self.choose_arrays(pool)]

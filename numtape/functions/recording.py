@@ -236,7 +236,8 @@ class Recorder:
         if not self.creates:
             raise ValueError(
                 "nt.function: a Variable is created here at a call that is not the first. Create it once, outside of "
-                "the function, or keep it: `if self.v is None: self.v = nt.Variable(...)`"
+                "the function, or keep it: `if self.v is None: self.v = nt.Variable(...)`; for an optimizer, call its "
+                "`build` with the Variables"
             )
         self.created.append((variable, variable._value))
 

@@ -15,6 +15,7 @@ from numtape.functions.recording import Argument, Array, GaveUp, Look, Recorder,
 from numtape.functions.replay import Replay
 from numtape.functions.signature import filled
 from numtape.tape.explain import line_of
+from numtape.tape.pack import Pack
 from numtape.tape.tensor import Tensor, buffer_of
 from numtape.tape.trace import STATE, WATCHES
 from numtape.tape.variable import Variable
@@ -40,7 +41,7 @@ class Tally:
         """Note that a call begins a new signature."""
         self._begun.append(self.calls)
         if len(self._begun) == FREQUENT and self._begun[-1] - self._begun[0] == FREQUENT - 1:
-            self._begun.clear()
+            self._begun = deque(maxlen=1)  # once is enough
             pairs = [pair for pair in zip(self._last, key, strict=False) if pair[0] != pair[1]]
             differences = f": {pairs[0][0]} before, and now {pairs[0][1]}" if pairs else ""
             warnings.warn(
@@ -64,6 +65,10 @@ class Recording:
         """For a function in which nothing is looked at."""
         self.count = 0
         """How often it was recorded."""
+        self._packs: list[tuple[Pack, int]] = []
+        """What the recordings assign, and how many values they know of."""
+        self._is_first = False
+        """Whether the function's first call was of this signature: any way through it may then create Variables."""
         self._plain = False
         """Whether there are too many ways through it."""
         self._has_rules = False
@@ -71,6 +76,10 @@ class Recording:
 
     def run(self, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> Any:
         """Call the function with arguments whose tensors are these."""
+        for pack, count in self._packs:
+            if len(pack.types) != count:  # an optimizer got more Variables
+                self._root, self._direct, self._packs = None, None, []
+                break
         if self._direct is not None and not STATE.tapes and not WATCHES:
             return self._direct(tensors)
         for _ in range(MAX_WAYS):
@@ -110,7 +119,7 @@ class Recording:
         own = [Tensor(t._type, buffer_of(t)) for t in tensors]
         args, kwargs = filled(arguments, own)
         try:
-            recorder = Recorder(own, self._tally.count == 0, looks)
+            recorder = Recorder(own, self._is_first or self._tally.count == 0, looks)
             segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
             if recorder.created:
                 recorder = Recorder(own, False, looks)
@@ -127,9 +136,15 @@ class Recording:
                 # Who calls may catch this: what was looked at would have to be in its recording.
                 STATE.trace.recorder.give_up(for_good=False)
             raise
+        self._is_first = self._is_first or self._tally.count == 0
         self.count += 1
         self._tally.count += 1
         self._has_rules = self._has_rules or bool(recorder._detours)
+        packs = {id(pack): (pack, len(slots)) for segment in segments for pack, slots in segment.packed}
+        if any(len(pack.types) != count for pack, count in self._packs):
+            self._root = None  # what was known of an optimizer does not hold for its new Variables
+            self._packs = []
+        self._packs = [*({id(pack): (pack, count) for pack, count in self._packs} | packs).values()]
         self._keep(segments)
         self._direct = Direct(recorder.trace.node, segments[0]) if len(segments) == 1 else None
         return True

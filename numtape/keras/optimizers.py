@@ -224,8 +224,8 @@ class Optimizer:
             if gradient._type is not variable._type:
                 kind = ValueError if gradient.shape != variable.shape else TypeError
                 raise kind(
-                    f"{self.name}: the gradient is {gradient._type}, but {variable.name} is {variable._type}; "
-                    "check the order of the pairs"
+                    f"{self.name}: the gradient is {gradient._type.text}, but {variable.name} is "
+                    f"{variable._type.text}; check the order of the pairs"
                 )
             kept.append((gradient, variable))
         if len(kept) < len(pairs) or not pairs:
@@ -241,12 +241,12 @@ class Optimizer:
             kind = TypeError if g.dtype is not variable.dtype else ValueError
             raise kind(
                 f"{self.name}: the gradient is IndexedSlices of {g.dtype.name} for shape {g.shape}, but "
-                f"{variable.name} is {variable._type}; check the order of the pairs"
+                f"{variable.name} is {variable._type.text}; check the order of the pairs"
             )
         if not variable.shape or g.indices.ndim != 1 or g.values.shape != (*g.indices.shape, *variable.shape[1:]):
             raise ValueError(
-                f"{self.name}: IndexedSlices of values {g.values._type} and indices {g.indices._type} are no rows of "
-                f"{variable.name}, whose shape is {variable.shape}: each index stands for one row"
+                f"{self.name}: IndexedSlices of values {g.values._type.text} and indices {g.indices._type.text} are no "
+                f"rows of {variable.name}, whose shape is {variable.shape}: each index stands for one row"
             )
 
     def _rate(self) -> Any:

@@ -114,7 +114,7 @@ def freeze(attribute: Any) -> Any:
 
 
 def describe(types: Sequence[TensorType]) -> str:
-    return ", ".join(f"{t.dtype.name}{list(t.shape)}" for t in types)
+    return ", ".join(t.text for t in types)
 
 
 def check_group(name: str, types: Sequence[TensorType]) -> DType:

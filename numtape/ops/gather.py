@@ -334,35 +334,8 @@ def _gather_reference(params: Any, indices: Any, axis: int | None, batch_dims: i
     return picked * valid.reshape(valid.shape + (1,) * (params.ndim - axis - 1)).astype(params.dtype)
 
 
-@composite(
-    groups=("T", "I"),
-    reference=_gather_reference,
-    examples=[
-        Example(((4, 3), (2, 2)), {"axis": None, "batch_dims": 0}, INDICES),
-        Example(((3, 4), (5,)), {"axis": -1, "batch_dims": 0}, INDICES, (None, int32)),
-        Example(((2, 4, 3), ()), {"axis": 1, "batch_dims": 0}, INDICES),
-        Example(((2, 4, 3), (2, 5)), {"axis": None, "batch_dims": 1}, INDICES),
-        Example(((2, 3, 4, 2), (2, 5)), {"axis": 2, "batch_dims": 1}, INDICES),
-        Example(((2, 3, 4), (2, 3, 2)), {"axis": -1, "batch_dims": -1}, INDICES),
-        Example(((4, 3), (0,)), {"axis": 0, "batch_dims": 0}, INDICES),
-    ],
-)
-def gather(params: Tensor, indices: Tensor, axis: int | None = None, batch_dims: int = 0) -> Any:
-    """Slices of `params` along `axis` at `indices`, which may have any shape and any integer dtype.
-
-    Shapes: params (batch, outer, length, inner) and indices (batch, places) give (batch, outer, places, inner), where
-    `batch_dims` axes are the batch and `axis` (by default the first after it) has the length. An index from outside
-    0 to length - 1 gives zeros. Gradients of an index that occurs several times add up. Along the first axis, without
-    a batch, the gradient of `params` is an `nt.IndexedSlices`, which costs what was gathered.
-
-    >>> nt.gather([[1, 2], [3, 4], [5, 6]], [2, 0, 2]).numpy()
-    array([[5, 6],
-           [1, 2],
-           [5, 6]], dtype=int32)
-    >>> nt.gather([[1, 2, 3], [4, 5, 6]], [[0], [2]], batch_dims=1).numpy()
-    array([[1],
-           [6]], dtype=int32)
-    """
+def _gather(values: Sequence[Any], attributes: tuple[Any, ...]) -> Any:
+    (params, indices), (axis, batch_dims) = values, attributes
     check_kind("gather", indices.type, "integer")
     batch_dims = integer("gather", "batch_dims", batch_dims)
     if batch_dims < 0:
@@ -377,6 +350,65 @@ def gather(params: Tensor, indices: Tensor, axis: int | None = None, batch_dims:
         return take(params, indices, axis, batch_dims)
     picked = look_up(params, reshape_to(indices, (indices.type.size,)))
     return reshape_to(picked, (*indices.shape, *params.shape[1:]))
+
+
+_GATHER = register(Op(
+    "nt.gather", Kind.COMPOSITE, ("params", "indices"), ("axis", "batch_dims"), expand=_gather, groups=("T", "I"),
+    reference=_gather_reference, doc="Slices along an axis.",
+    examples=(
+        Example(((4, 3), (2, 2)), {"axis": None, "batch_dims": 0}, INDICES),
+        Example(((3, 4), (5,)), {"axis": -1, "batch_dims": 0}, INDICES, (None, int32)),
+        Example(((2, 4, 3), ()), {"axis": 1, "batch_dims": 0}, INDICES),
+        Example(((2, 4, 3), (2, 5)), {"axis": None, "batch_dims": 1}, INDICES),
+        Example(((2, 3, 4, 2), (2, 5)), {"axis": 2, "batch_dims": 1}, INDICES),
+        Example(((2, 3, 4), (2, 3, 2)), {"axis": -1, "batch_dims": -1}, INDICES),
+        Example(((4, 3), (0,)), {"axis": 0, "batch_dims": 0}, INDICES),
+    ),
+))  # fmt: skip
+
+
+@public(_GATHER, "gather")
+def gather(params: Any, indices: Any, axis: int | None = None, batch_dims: int = 0, name: Any = None) -> Any:
+    """Slices of `params` along `axis` at `indices`, which may have any shape and any integer dtype.
+
+    Shapes: params (batch, outer, length, inner) and indices (batch, places) give (batch, outer, places, inner), where
+    `batch_dims` axes are the batch and `axis` (by default the first after it) has the length. An index from outside
+    0 to length - 1 is an IndexError if it is given as a Python number or NumPy array; one in a tensor gives zeros.
+    Gradients of an index that occurs several times add up. Along the first axis, without a batch, the gradient of
+    `params` is an `nt.IndexedSlices`, which costs what was gathered.
+
+    >>> nt.gather([[1, 2], [3, 4], [5, 6]], [2, 0, 2]).numpy()
+    array([[5, 6],
+           [1, 2],
+           [5, 6]], dtype=int32)
+    >>> nt.gather([[1, 2, 3], [4, 5, 6]], [[0], [2]], batch_dims=1).numpy()
+    array([[1],
+           [6]], dtype=int32)
+    """
+    _check_range("gather", params, indices, batch_dims if axis is None else axis)
+    return apply(_GATHER, (params, indices), (freeze(axis), freeze(batch_dims)))
+
+
+def _check_range(name: str, params: Any, indices: Any, axis: Any) -> None:
+    """IndexError if one of the indices that are known at the call is out of range."""
+    if not isinstance(indices, int | list | tuple | np.ndarray | np.integer):
+        return
+    shape, part = [], params
+    while isinstance(part, list | tuple) and part:
+        shape.append(len(part))
+        part = part[0]
+    shape += getattr(part, "shape", ())
+    leaves = [indices]
+    while leaves and isinstance(leaves[0], list | tuple):
+        leaves = [x for leaf in leaves if isinstance(leaf, list | tuple) for x in leaf]
+    if not all(isinstance(x, int | np.integer | np.ndarray) for x in leaves):
+        return
+    known = np.concatenate([np.ravel(x) for x in leaves]) if leaves else np.zeros(0, int)
+    if known.size and known.dtype.kind in "iu" and isinstance(axis, int) and -len(shape) <= axis < len(shape):
+        length = shape[axis]
+        low, high = known.min(), known.max()
+        if low < 0 or high >= length:
+            raise IndexError(f"{name}: index {low if low < 0 else high} is out of range for an axis of length {length}")
 
 
 def _gather_nd_reference(params: Any, indices: Any, batch_dims: int) -> Any:
@@ -529,7 +561,7 @@ def embedding_lookup(params: Any, ids: Any, max_norm: Any = None, name: Any = No
 
     Shapes: params (length, inner) and ids (places) give (places, inner). With `max_norm` rows of a larger Euclidean
     norm are scaled down to it. A list of tables stands for one, in which they follow one another. The gradient of a
-    table is an `nt.IndexedSlices`, as for `nt.gather`.
+    table is an `nt.IndexedSlices`, as for `nt.gather`; so are indices out of range.
 
     >>> nt.nn.embedding_lookup([[[1.0, 2.0], [3.0, 4.0]]], [1, 1]).numpy()
     array([[3., 4.],
@@ -537,6 +569,7 @@ def embedding_lookup(params: Any, ids: Any, max_norm: Any = None, name: Any = No
     """
     if isinstance(params, list | tuple):
         params = params[0] if len(params) == 1 else concat(params, 0)
+    _check_range("embedding_lookup", params, ids, 0)
     return apply(_EMBEDDING, (params, ids), (freeze(max_norm),))
 
 

@@ -64,12 +64,14 @@ def pull_back(
         if index in activity.depends:
             instruction = instructions[index]
             cotangents = apply_rule(builder, index, g)
-            if _is_zero(g):  # so are these, and nothing has to be computed
-                cotangents = [c and builder.constant(0.0, c.dtype, c.shape) for c in cotangents]
             for operand, cotangent in zip(instruction.operands, cotangents, strict=True):
                 if cotangent is not None and activity.leads(operand, index):
-                    shape = instructions[operand].type.shape
-                    parts.setdefault(operand, []).append(fit(instruction, cotangent, shape))
+                    type = instructions[operand].type
+                    if _is_zero(g) or _is_zero(cotangent):  # nothing has to be computed
+                        part = builder.constant(0.0, type.dtype, type.shape)
+                    else:
+                        part = fit(instruction, cotangent, type.shape)
+                    parts.setdefault(operand, []).append(part)
     rest = {value: _sum(group) for value, group in parts.items()}
     builder.origin = None
     return totals, rest

@@ -136,7 +136,7 @@ def cotangents_of(name: str, what: str, given: Any, inputs: Sequence[Any]) -> It
         cotangent = as_tensor(g, x.dtype)
         if cotangent._type is not x._type:
             raise ValueError(
-                f"the gradient function of {name} returned a gradient of type {cotangent._type} for one of its {what} "
-                f"of type {x._type}"
+                f"the gradient function of {name} returned a gradient of type {cotangent._type.text} for one of its "
+                f"{what} of type {x._type.text}"
             )
         yield cotangent

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import linecache
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from numtape.ir.program import INPUT, Instruction
 from numtape.passes.differentiate import NEVER, Activity
 from numtape.tape.detour import pairs
 from numtape.tape.tensor import Tensor
-from numtape.tape.variable import Variable
+from numtape.tape.variable import INITIAL, Variable
 
 if TYPE_CHECKING:
     from numtape.tape.gradient_tape import GradientTape
@@ -64,7 +64,7 @@ class Record:
 
     node: Node
     sites: list[tuple[int, CodeType, int]]
-    exits: list[tuple[int, int, CodeType, int]]
+    exits: list[tuple[int | weakref.ref[Any], int, CodeType, int]]
     ranges: tuple[int, ...]
     starts: dict[int, int]
     around: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
@@ -97,9 +97,10 @@ def _known(slot: int | None) -> tuple[int, ...]:
 def explain_gradient(tape: GradientTape, target: Any, source: Any) -> Any:
     """Say why the gradient of a target with respect to a source is None: an `Explanation`.
 
-    For several sources, in any nesting, one for each. The tape has given that gradient already, or could still give it:
-    one that is not persistent and was used knows only about the gradients that were None. TypeError for what is no
-    tensor or Variable, RuntimeError for a gradient that a used tape was not asked for, or that was not None.
+    For several sources, in any nesting, one for each; of several targets one that leads there is enough. The tape has
+    given that gradient already, or could still give it: one that is not persistent and was used knows only about the
+    gradients that were None. TypeError for what is no tensor or Variable, RuntimeError for a gradient that a used tape
+    was not asked for, or that was not None.
 
     >>> import numtape as nt
     >>> x = nt.Variable(2.0)
@@ -113,13 +114,18 @@ def explain_gradient(tape: GradientTape, target: Any, source: Any) -> Any:
     >>> print(why.message)
     The path ends at cast: its result is int32, and only floats carry gradients.
     """
-    if not isinstance(target, Tensor | Variable):
-        raise TypeError(f"the target of a gradient is a tensor or Variable, not {type(target).__name__}")
-    leaves = nest.flatten(source)
-    for leaf in leaves:
-        if not isinstance(leaf, Tensor | Variable):
-            raise TypeError(f"the source of a gradient is a tensor or Variable, not {type(leaf).__name__}")
-    return nest.pack_sequence_as(source, [_explain(tape, target, leaf) for leaf in leaves])
+    targets, sources = nest.flatten(target), nest.flatten(source)
+    for role, leaves in (("target", targets), ("source", sources)):
+        for leaf in leaves:
+            if not isinstance(leaf, Tensor | Variable):
+                raise TypeError(f"the {role} of a gradient is a tensor or Variable, not {type(leaf).__name__}")
+    if not targets:
+        raise ValueError("there is no target: give a tensor or Variable, or several")
+    found = []
+    for leaf in sources:
+        reasons = [_explain(tape, t, leaf) for t in targets]
+        found.append(next((why for why in reasons if why.connected), reasons[0]))
+    return nest.pack_sequence_as(source, found)
 
 
 def _explain(tape: GradientTape, target: Any, source: Any) -> Explanation:
@@ -164,6 +170,8 @@ class _Search:
         self.goal = next(iter(record.slots_of(target) or ()), None)
 
     def explain(self) -> Explanation:
+        if (self.goal is None or not self.wanted) and (left := self._left()):
+            return left
         if self.goal is None:
             return _broken(
                 "not on the tape",
@@ -215,14 +223,17 @@ class _Search:
         """Instruction `index` takes a value that is connected, and is not connected itself."""
         node = self.nodes[index]
         place = self._place(index)
-        name = node.op.name.removeprefix("nt.") if node.op else "gradient"
+        unnamed = "gradient" if self._is_derived(index) else "the call of a function"
+        name = node.op.name.removeprefix("nt.") if node.op else unnamed
         ranges = pairs(self.record.ranges)
         if not any(start <= index < stop for start, stop in ranges):
-            if isinstance(self.source, Variable) and id(self.source) not in self.tape._reads:
+            before, after = index < ranges[0][0], index >= ranges[-1][1]
+            unread = isinstance(self.source, Variable) and id(self.source) not in self.tape._reads
+            if unread and (before or after):
                 return self._unread()
-            where = "after the tape's block" if index >= ranges[-1][1] else "while the tape did not record"
+            where = "after the tape's block" if after else "while the tape did not record"
             return _broken("outside of the block", f"{name} ran {where}; compute the target within the block.", place)
-        if node.donations:
+        if node.donations or node.op is INITIAL:
             return _broken(
                 "assigned",
                 "The value was assigned to a Variable, whose state begins a new history: a tape sees the Variable's "
@@ -231,6 +242,8 @@ class _Search:
             )
         if not any(self.activity.known(k, index) for k in carries):
             return self._unwatched(index, carries)
+        if self._is_derived(index):
+            return self._flat(place)
         results = node.results if isinstance(node.results, list) else [node.results]
         kinds = {at[1].dtype for at in results if at}
         if not any(dtype.is_floating for dtype in kinds):
@@ -265,20 +278,65 @@ class _Search:
                     "as in `v = v + 1` in place of `v.assign_add(1)`?",
                 )
             return _broken("not watched", f"{self.source.name} {self._how_to_watch()}.")
-        return _broken("not on the tape", "The source was not used where the tape recorded.")
+        return _broken(
+            "not on the tape",
+            "The source was not used where the tape recorded: the target was computed from other tensors, if from "
+            "equal ones.",
+        )
 
     def _apart(self, flow: set[int]) -> Explanation:
         """No flow of data leads from the source to the target."""
-        needed = self._ancestors(self.goal or 0)
+        goal = self.goal or 0
+        place = self._place(goal)
+        if (left := self._left(flow)) is not None:
+            return left
+        if isinstance(self.source, Tensor) and min(self.wanted) > goal:
+            return _broken(
+                "no path",
+                "The source is a new tensor, made after the target, which was not computed from it: as `x[0]` gives a "
+                "new one each time. Take the part before, and compute the target from it; or take the part of the "
+                "gradient with respect to the whole.",
+                self._place(min(self.wanted)),
+            )
+        if self._is_derived(goal):
+            ranges = pairs(self.record.ranges)
+            if not any(start <= goal < stop for start, stop in ranges):
+                return _broken(
+                    "outside of the block",
+                    "The target is a gradient that was computed outside of the tape's block; compute it within.",
+                    place,
+                )
+            return self._flat(place)
+        return _broken("no path", "The target does not depend on the source.", place)
+
+    def _left(self, flow: Collection[int] = ()) -> Explanation | None:
+        """Where Python looked at a value of the flow, or at a Variable, before the target took something in."""
+        needed = () if self.goal is None else self._ancestors(self.goal)
         for slot, length, code, lasti in self.record.exits:
-            if slot in flow and any(k >= length and self.instructions[k].op is INPUT for k in needed):
+            seen = slot in flow if isinstance(slot, int) else slot() is self.source
+            if seen and (
+                self.goal is None or any(k >= length and self.instructions[k].op is INPUT for k in needed)
+            ):
                 return _broken(
                     "left to Python",
                     "A value that depends on the source was looked at here, as a number or an array; what NumPy or "
                     "Python computes from it comes back as a constant. Use nt's ops all the way.",
                     line_of(code, lasti),
                 )
-        return _broken("no path", "The target does not depend on the source.", self._place(self.goal or 0))
+        return None
+
+    def _is_derived(self, index: int) -> bool:
+        """Whether an instruction was written to compute a gradient."""
+        node = self.nodes[index]
+        return bool(node.origins) and node.origins[index - node.length] is not None
+
+    def _flat(self, place: _Place) -> Explanation:
+        return _broken(
+            "no path",
+            "The target is a gradient, which does not depend on the source: what it was taken of is linear in it, or "
+            "linear in pieces.",
+            place,
+        )
 
     def _place(self, index: int) -> _Place:
         """Where in the user's code instruction `index` was recorded, if a tape saw it."""

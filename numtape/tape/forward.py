@@ -233,5 +233,5 @@ def _tangent(primal: Any, given: Any) -> Tensor:
     read = given.value() if isinstance(given, Variable) else given  # as any other read
     tangent = as_tensor(read, primal.dtype)
     if tangent._type is not primal._type:
-        raise ValueError(f"a tangent of type {tangent._type} was given for a primal of type {primal._type}")
+        raise ValueError(f"a tangent of type {tangent._type.text} was given for a primal of type {primal._type.text}")
     return tangent

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from sys import _getframe
 from typing import Any
 from weakref import ref
 
@@ -26,7 +27,7 @@ from numtape.tape.jacobian import batch_jacobian, jacobian
 from numtape.tape.operands import as_tensor
 from numtape.tape.recording import Recording
 from numtape.tape.tensor import Tensor, from_numpy
-from numtape.tape.trace import STATE, Node, Trace
+from numtape.tape.trace import STATE, Node, Trace, caller
 from numtape.tape.variable import Variable
 
 _warnings_left = 5
@@ -298,6 +299,9 @@ class GradientTape(Recording):
             raise
         trace.node = node
         trace.next_slot = trace.tape_end = node.length
+        if STATE.tapes:
+            frame = caller(_getframe(2))
+            trace.sites.append((node.length, frame.f_code, frame.f_lasti))
         results = node.results
         if None in results:
             found = []
@@ -446,7 +450,7 @@ def _seeds(output_gradients: Any, targets: list[Any]) -> list[Any]:
         read = weight.value() if isinstance(weight, Variable) else weight  # as any other read
         seed = None if read is None else as_tensor(read, target.dtype)
         if seed is not None and seed._type is not target._type:
-            raise ValueError(f"output_gradients: {seed._type} was given for a target of type {target._type}")
+            raise ValueError(f"output_gradients: {seed._type.text} was given for a target of type {target._type.text}")
         seeds.append(seed)
     return seeds
 

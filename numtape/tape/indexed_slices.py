@@ -46,7 +46,7 @@ class IndexedSlices:
         self._values = as_tensor(values)
         self._indices = as_tensor(indices)
         if not self._indices.dtype.is_integer:
-            raise TypeError(f"IndexedSlices: indices are integers, got {self._indices._type}")
+            raise TypeError(f"IndexedSlices: indices are integers, got {self._indices._type.text}")
         self._shape: Shape | None = None if dense_shape is None else _lengths(dense_shape)
 
     @property
@@ -82,8 +82,8 @@ class IndexedSlices:
         wanted = (*self._indices.shape, *shape[1:])
         if self._values.shape != wanted or not shape:
             raise ValueError(
-                f"IndexedSlices: values {self._values._type} and indices {self._indices._type} do not make up a tensor "
-                f"of shape {shape}: an index stands for a row, so values need shape {wanted}"
+                f"IndexedSlices: values {self._values._type.text} and indices {self._indices._type.text} do not make "
+                f"up a tensor of shape {shape}: an index stands for a row, so values need shape {wanted}"
             )
         return PUBLIC["math.unsorted_segment_sum"](self._values, self._indices, shape[0])  # type: ignore[no-any-return]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from numtape.dtypes import DType, TensorType, float32, tensor_type
+from numtape.dtypes import DType, TensorType, as_dtype, float32, tensor_type
 from numtape.ir.op import Op
 from numtape.ir.program import Builder, Value
 from numtape.ops.core import PUBLIC, default_dtype, dtype_groups
@@ -98,14 +98,29 @@ def _companions(op: Op, count: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(j for j, h in enumerate(groups) if h == g and j != k) for k, g in enumerate(groups))
 
 
-def dtype_beside(op: Op, operands: Sequence[Any], x: Any) -> DType | None:
-    """The dtype of the first tensor in the dtype group of an operand that is none."""
+def _others(op: Op, operands: Sequence[Any], x: Any) -> Sequence[int]:
+    """Which operands are in the dtype group of one of them."""
     for y, others in zip(operands, _companions(op, len(operands))):  # noqa: B905  it takes its time
         if y is x:
-            for k in others:
-                if (type_ := getattr(operands[k], "_type", None)) is not None:
-                    return type_.dtype  # type: ignore[no-any-return]
-            break
+            return others
+    return ()
+
+
+def dtype_beside(op: Op, operands: Sequence[Any], x: Any) -> DType | None:
+    """The dtype of the first tensor in the dtype group of an operand that is none."""
+    for k in _others(op, operands, x):
+        if (type_ := getattr(operands[k], "_type", None)) is not None:
+            return type_.dtype  # type: ignore[no-any-return]
+    return None
+
+
+def _dtype_of_numbers(values: Iterable[Any]) -> DType | None:
+    """What a list beside these adopts: the dtype of an array, or float32 if there is a Python float."""
+    for value in values:
+        if isinstance(value, np.ndarray | np.generic):
+            return as_dtype(value.dtype)
+        if type(value) is float or (isinstance(value, list | tuple) and _dtype_of_numbers(value)):
+            return float32
     return None
 
 
@@ -115,6 +130,8 @@ def convert(op: Op, operands: Sequence[Any], x: Any) -> Any:
     Beside tensors of its dtype group it adopts their dtype, floats never becoming integers.
     """
     hint = dtype_beside(op, operands, x)
+    if hint is None and isinstance(x, list | tuple):
+        hint = _dtype_of_numbers(operands[k] for k in _others(op, operands, x))
     if type(x) is np.ndarray and (hint is None or x.dtype == hint.dtype):
         return from_numpy(x)
     if hint is not None and isinstance(x, np.generic):

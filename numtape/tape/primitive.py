@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from numtape import nest
+from numtape.dtypes import DType, float32
 from numtape.ir.op import Gradient, Op, set_rule
 from numtape.ops.core import map_op
 from numtape.tape import detour
 from numtape.tape.custom_gradient import cotangents_of
 from numtape.tape.operands import as_tensor
 from numtape.tape.registration import ANNOUNCED, Operation
-from numtape.tape.tensor import Tensor
+from numtape.tape.tensor import Tensor, to_array
 from numtape.tape.trace import STATE, record, refuse_recording
 from numtape.tape.variable import Variable
 
@@ -22,8 +24,10 @@ from numtape.tape.variable import Variable
 def primitive(f: Any = None, *, gradient: Any = None, kernel: str | None = None, name: str | None = None) -> Any:
     """Make an op of a NumPy function, or of one compiled with `@njit`.
 
-    The function gets NumPy arrays (scalars for shape ()) in place of tensors and Variables, in any nesting, and returns
-    arrays in any nesting. It runs at once, at its line, and so do its errors.
+    The function gets NumPy arrays in place of tensors and Variables, in any nesting, and of lists of numbers; what has
+    shape () arrives as a NumPy scalar, and so does a Python float, in the dtype of the floats beside it. Anything else
+    it gets as it is: ints, bools, strings, None. It returns arrays in any nesting. It runs at once, at its line, and
+    so do its errors.
 
     Its gradient is a function whose parameter names say what it needs: `g` the cotangent of the result, `out` the
     result, or any parameter of `f`; it returns a cotangent for each parameter of `f`, None where there is none. Written
@@ -116,13 +120,16 @@ class Primitive:
             return record(self._op, bound.args)
         refuse_recording()
         leaves = nest.flatten(list(bound.arguments.values()))
+        dtype = next((x.dtype for x in leaves if isinstance(x, Tensor | Variable) and x.dtype.is_floating), None)
+        bound.arguments.update({key: _listed(x, dtype) for key, x in bound.arguments.items()})
+        leaves = nest.flatten(list(bound.arguments.values()))
         # What stands for the arguments in the rule: values as of this line.
         given = {key: nest.map_structure(_value, x) for key, x in bound.arguments.items()}
-        bound.arguments.update({key: nest.map_structure(_array, x) for key, x in given.items()})
+        arrays = {key: nest.map_structure(partial(_array, dtype=dtype), x) for key, x in given.items()}
+        bound.arguments.update(arrays)
         result = self.function(*bound.args, **bound.kwargs)
-        floats = [x.dtype for x in leaves if isinstance(x, Tensor | Variable) and x.dtype.is_floating]
         # Numba gives back Python floats, which adopt the dtype of what went in.
-        results = [as_tensor(x, floats[0] if type(x) is float and floats else None) for x in nest.flatten(result)]
+        results = [as_tensor(x, dtype if type(x) is float else None) for x in nest.flatten(result)]
         if not STATE.tapes or self._rule is Gradient.NONE:
             return nest.pack_sequence_as(result, results)
 
@@ -150,7 +157,17 @@ def _value(x: Any) -> Any:
     return x._value if isinstance(x, Variable) else x
 
 
-def _array(x: Any) -> Any:
+def _listed(x: Any, dtype: DType | None) -> Any:
+    """An argument, or an array if it is a list of numbers; floats take the dtype."""
+    kinds = set(map(type, nest.flatten(x))) if isinstance(x, list) else set()
+    if kinds and kinds <= {int, float}:
+        return to_array(x, dtype if float in kinds else None)
+    return x
+
+
+def _array(x: Any, dtype: DType | None) -> Any:
+    if type(x) is float:
+        return (dtype or float32).as_numpy_dtype(x)
     return x.numpy() if isinstance(x, Tensor) else x
 
 

@@ -6,6 +6,8 @@ the innermost, whatever was recorded before.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Self
 
 from numtape.tape.detour import Detour
@@ -88,9 +90,9 @@ class Recording:
         self._ranges = ()
         self._detours = ()
 
-    def __del__(self) -> None:
+    def __del__(self, at_exit: Callable[[], bool] = sys.is_finalizing) -> None:
         trace = self._trace
-        if trace is not None:
+        if trace is not None and not at_exit():  # when modules have no names any more
             trace.holders -= 1
             trace.let_go()
 

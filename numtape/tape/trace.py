@@ -59,7 +59,7 @@ HELD_BYTES = 1 << 28
 """Outside of tapes a trace that keeps so much of its users' data alive runs, too."""
 MAX_WEIGHT = 1 << 18
 """Instructions in nodes and programs, some 800 bytes each with what is made of them, after which the trie starts
-afresh: unless the path under way is a good part of that by itself."""
+afresh: unless one path is a good part of that by itself."""
 MAX_PROGRAMS = 8
 """Programs of one node that differ in which results are alive; then one that computes all of them serves."""
 
@@ -113,7 +113,7 @@ class Node:
 
 
 _root = Node(None)
-_weight = 0
+_weight = _longest = 0
 
 RAN: list[Any] = [None]
 """What ran last, in whatever thread, for people who ask: a program, then what `numtape.explaining.Places` takes."""
@@ -123,8 +123,8 @@ WATCHES: list[Any] = []
 
 def forget() -> None:
     """Drop every recorded path and its programs; a trace under way keeps its own path, and nothing beside it."""
-    global _weight
-    _weight = 0
+    global _weight, _longest
+    _weight = _longest = 0
     RAN[0] = None
     waiting = [_root]
     while waiting:  # a node that a trace holds, an idle thread's perhaps, is not to keep its neighbours
@@ -138,9 +138,10 @@ FORGET.append(forget)
 
 def _weigh(count: int, length: int) -> None:
     """So many instructions more are kept, for a path of this length."""
-    global _weight
+    global _weight, _longest
     _weight += count
-    if _weight > MAX_WEIGHT + 8 * length:
+    _longest = max(_longest, length)
+    if _weight > MAX_WEIGHT + 8 * _longest:
         forget()
 
 
@@ -185,8 +186,8 @@ class Trace:
         self.packs: list[Pack] = []
         self.sites: list[tuple[int, CodeType, int]] = []
         """Where in users' code tapes saw something recorded: the length behind it, and the place of the call."""
-        self.exits: list[tuple[int, int, CodeType, int]] = []
-        """Slots whose elements Python looked at within a tape's block, the length by then, and the place."""
+        self.exits: list[tuple[int | ref[Any], int, CodeType, int]] = []
+        """Slots, and Variables, that Python looked at within a tape's block, the length by then, and the place."""
         self.tape_end = 0
         """Where a tape last recorded: up to there a step is not to be cut."""
 
@@ -763,13 +764,19 @@ def _note_look(tensor: Tensor, view: View) -> None:
         trace = state.trace
         slot, recorder = trace.slot(tensor), trace.recorder
         if slot is not None or recorder is not None:
-            frame = sys._getframe(2)
-            while frame.f_back is not None and (OWN[frame.f_code.co_filename] or _is_numpy(frame)):
-                frame = frame.f_back
+            frame = _beyond_numpy(sys._getframe(2))
             if slot is not None:
                 trace.exits.append((slot, trace.node.length, frame.f_code, frame.f_lasti))
             if recorder is not None:
                 recorder.look(tensor, view, frame.f_code, frame.f_lasti)
+
+
+def note_look_at(variable: Any) -> None:
+    """The same for a Variable, which no tape may have read: it stands in place of a slot."""
+    state = STATE
+    if state.tapes:
+        frame = _beyond_numpy(sys._getframe(2))
+        state.trace.exits.append((ref(variable), state.trace.node.length, frame.f_code, frame.f_lasti))
 
 
 def refuse_recording() -> None:
@@ -790,6 +797,13 @@ def unseen() -> Iterator[None]:
         yield
     finally:
         recorder.quiet = outer
+
+
+def _beyond_numpy(frame: FrameType) -> FrameType:
+    """The frame from where the library, or NumPy, was called."""
+    while frame.f_back is not None and (OWN[frame.f_code.co_filename] or _is_numpy(frame)):
+        frame = frame.f_back
+    return frame
 
 
 def _is_numpy(frame: FrameType) -> bool:

@@ -11,20 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from numtape.dtypes import TensorType, as_dtype
-from numtape.ir.op import REGISTRY
+from numtape.ir.op import REGISTRY, Kind, Op
 from numtape.ops.core import PUBLIC
+from numtape.ops.movement import stop
 from numtape.ops.scatter import SCATTERS
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.operands import VARIABLES, as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.scope import SCOPE
 from numtape.tape.tensor import EPOCH, Tensor, Typed, array_text, from_numpy, holds_tensors, to_array
-from numtape.tape.trace import ASSIGNING, STATE, assign
+from numtape.tape.trace import ASSIGNING, STATE, assign, note_look_at, record
 
 _order = itertools.count()
 _NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _IDENTITY, _ADD, _SUBTRACT = REGISTRY["stop_gradient"], REGISTRY["add"], REGISTRY["subtract"]
 
+INITIAL = Op("nt.Variable", Kind.COMPOSITE, ("x",), expand=lambda values, _: stop(values[0]), groups=("T",))
+"""What a Variable does to the tensor that it begins with."""
 COPIED = "numtape.copied"
 """Where `copy.deepcopy` keeps whom to tell of Variables and their copies."""
 
@@ -58,7 +61,7 @@ class Variable(Typed):
         kind = None if dtype is None else as_dtype(dtype)
         if isinstance(initial_value, Tensor | Variable) or holds_tensors(initial_value):
             # Reading cuts the history; the elements stay shared until one of the two is assigned.
-            value = PUBLIC["stop_gradient"](as_tensor(initial_value, kind))
+            value = record(INITIAL, [as_tensor(initial_value, kind)], (), 2)
             if kind is not None and value.dtype is not kind:
                 raise ValueError(f"Variable: the tensor is {value.dtype.name}, and dtype {kind.name}; nt.cast it first")
         else:
@@ -98,6 +101,7 @@ class Variable(Typed):
 
     def _seen(self) -> Tensor:
         """The value, for Python to look at; while a function is recorded, as a read that a replay does again."""
+        note_look_at(self)
         return self._value if STATE.trace.recorder is None else self.value()
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:

@@ -557,6 +557,46 @@ def test_one_optimizer_for_two_lists_of_variables() -> None:
     alike(run(True), run(False))
 
 
+def test_one_optimizer_in_two_functions() -> None:
+    def run(wrap: Callable[[Any], Any]) -> Any:
+        a, b, c = nt.Variable(1.0), nt.Variable([2.0, 3.0]), nt.Variable(4.0)
+        optimizer = nt.keras.optimizers.Adam(0.1)
+        first = wrap(lambda: optimizer.apply_gradients([(a * 2.0, a)]))
+        second = wrap(lambda: optimizer.apply_gradients([(b * 3.0, b), (a * 1.0, a)]))
+        found = []
+        for k in range(4):
+            first()
+            second()
+            if k % 2:
+                with nt.GradientTape():
+                    first()
+                optimizer.apply_gradients([(c * 1.0, c)])
+            found.append([a.numpy(), b.numpy(), c.numpy(), int(optimizer.iterations)])
+        return [found, [v.numpy() for v in optimizer.variables]]
+
+    alike(run(nt.function), run(lambda f: f))
+
+
+def test_a_step_that_accumulates_gradients() -> None:
+    def run(wrap: Callable[[Any], Any]) -> Any:
+        v, total = nt.Variable([1.0, 2.0]), nt.Variable([0.0, 0.0], trainable=False)
+        optimizer = nt.keras.optimizers.Adam(0.1)
+
+        def step(x: Any, n: Any) -> Any:
+            with nt.GradientTape() as t:
+                y = nt.reduce_sum(v * v * x)
+            total.assign_add(t.gradient(y, v))
+            if n % 4 == 3:
+                optimizer.apply_gradients([(total / 4.0, v)])
+                total.assign(nt.zeros([2]))
+            return y
+
+        call = wrap(step)
+        return [[call(nt.constant(k / 10), nt.constant(k)).numpy(), v.numpy(), total.numpy()] for k in range(13)]
+
+    alike(run(nt.function), run(lambda f: f))
+
+
 def test_a_function_within_a_function_asks_for_the_rate_anew() -> None:
     v = nt.Variable(1.0)
     optimizer = nt.keras.optimizers.SGD(0.5)

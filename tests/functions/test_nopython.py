@@ -145,7 +145,7 @@ def test_arrays_of_any_layout():
 def test_what_cannot_be_bound_or_has_no_gradient():
     with pytest.raises(ValueError, match=r"looks at a value at .*test_nopython.py:\d+"):
         nt.function(lambda x: x if x > 0 else -x).njit(np.float64(1))
-    with pytest.raises(ValueError, match=r"only a single float has a gradient, and the function returned f64\[2\]"):
+    with pytest.raises(ValueError, match=r"only a single float has a gradient, and the function returned float64\[2\]"):
         nt.function(lambda x: x * 2).njit(np.zeros(2)).value_and_gradient
     with pytest.raises(ValueError, match="no path leads"):
         nt.function(lambda x: nt.constant(1.0)).njit(np.zeros(2)).value_and_gradient

@@ -246,3 +246,91 @@ def test_it_keeps_no_values() -> None:
 
 def test_the_signature() -> None:
     assert list(inspect.signature(nt.explain_gradient).parameters) == ["tape", "target", "source"]
+
+
+# ---- what first users met ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("look", [np.sum, nt.Variable.numpy, nt.Variable.item])
+@pytest.mark.parametrize("used", [False, True])
+def test_a_variable_that_python_looked_at_first(look: Any, used: bool) -> None:
+    x = nt.Variable([3.0])
+    with nt.GradientTape() as tape:
+        y = nt.constant(look(x)) * 2.0  # the first look
+    if used:
+        assert tape.gradient(y, x) is None
+    check(nt.explain_gradient(tape, y, x), "left to Python", "the first look")
+
+
+def test_a_target_of_numpy_alone() -> None:
+    x = nt.Variable([3.0])
+    with nt.GradientTape() as tape:
+        y = nt.constant(np.sum(x))  # alone
+    assert tape.gradient(y, x) is None
+    check(nt.explain_gradient(tape, y, x), "left to Python", "alone")
+
+
+def test_reads_while_the_tape_does_not_record() -> None:
+    x = nt.Variable(3.0)
+    with nt.GradientTape() as tape:
+        with tape.stop_recording():
+            y = x * 2.0
+        z = y + 1.0
+    assert tape.gradient(z, x) is None
+    check(nt.explain_gradient(tape, z, x), "outside of the block", None, "while the tape did not record")
+
+
+def test_a_variable_made_of_a_tensor() -> None:
+    x = nt.Variable(3.0)
+    with nt.GradientTape() as tape:
+        y = nt.Variable(x * 2.0) * 3.0  # made
+    assert tape.gradient(y, x) is None
+    check(nt.explain_gradient(tape, y, x), "assigned", "made")
+
+
+def test_an_inner_gradient_outside_of_the_outer_block() -> None:
+    x = nt.Variable(3.0)
+    with nt.GradientTape() as outer, nt.GradientTape() as tape:
+        y = x * x * 2.0
+        z = x * 2.0
+    g, h = tape.gradient(y, x), None
+    assert outer.gradient(g, x) is None
+    check(nt.explain_gradient(outer, g, x), "outside of the block", None, "gradient ran after the tape's block")
+    with nt.GradientTape() as outer, nt.GradientTape() as tape:
+        z = x * 2.0
+    h = tape.gradient(z, x)
+    assert outer.gradient(h, x) is None
+    check(nt.explain_gradient(outer, h, x), "outside of the block", None, "outside of the tape's block")
+
+
+def test_a_part_that_was_taken_afterwards() -> None:
+    x = nt.Variable([1.0, 2.0])
+    with nt.GradientTape() as tape:
+        y = nt.reduce_sum(x * x)
+    part = x[0]
+    why = nt.explain_gradient(tape, y, part)
+    assert why.reason == "no path" and "a new tensor, made after the target" in why.message
+    assert tape.gradient(y, part) is None
+    assert "a new tensor, made after the target" in nt.explain_gradient(tape, y, part).message
+
+
+@pytest.mark.parametrize("f", [lambda x: 3.0 * x, lambda x: nt.maximum(x, 1.0) * 2.0, nt.reduce_max])
+def test_the_second_derivative_of_what_is_linear(f: Any) -> None:
+    x = nt.Variable([1.0, 2.0])
+    with nt.GradientTape() as outer:
+        with nt.GradientTape() as tape:
+            y = f(x)
+        g = tape.gradient(y, x)  # linear
+    assert outer.gradient(g, x) is None
+    check(nt.explain_gradient(outer, g, x), "no path", "linear", "is linear in it")
+
+
+def test_several_targets() -> None:
+    x, w = nt.Variable(1.0), nt.Variable(1.0)
+    with nt.GradientTape(persistent=True) as tape:
+        y = [x * 2.0, {"a": w * 3.0, "b": nt.cast(nt.cast(w, nt.int32), nt.float32)}]  # several
+    assert nt.explain_gradient(tape, y, x).connected and nt.explain_gradient(tape, y, w).connected
+    check(nt.explain_gradient(tape, [y[1]["b"], y[0]], w), "not differentiable", "several")
+    assert tape.gradient([y[1]["b"], y[0]], w) is None
+    with pytest.raises(ValueError, match="no target"):
+        nt.explain_gradient(tape, [], w)

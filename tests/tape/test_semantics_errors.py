@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,7 +190,7 @@ def test_seeds_of_another_type() -> None:
         y = x * x
     with pytest.raises(ValueError, match="output_gradients.*3.*2"):
         t.gradient(y, x, output_gradients=nt.ones(3))
-    with pytest.raises(ValueError, match="output_gradients.*f64.*f32"):
+    with pytest.raises(ValueError, match="output_gradients.*float64.*float32"):
         t.gradient(y, x, output_gradients=nt.constant(np.ones(2)))
     with pytest.raises(ValueError, match="2 output_gradients were given for 3 targets"):
         t.gradient([y, y, y], x, output_gradients=[nt.ones(2), nt.ones(2)])
@@ -217,3 +218,46 @@ def test_no_warning_without_a_reason() -> None:
             y = nt.reduce_sum(nt.math.log(v) / v)
         t.gradient(y, v).numpy()
         assert float32 is v.dtype
+
+
+# ---- what is given as Python's or NumPy's values ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", [-1, 2, [0, 2], np.array([[0], [-3]]), np.int64(5), [[0, 1], [1, 2]]])
+def test_indices_known_at_the_call(index: Any) -> None:
+    table = nt.Variable([[1.0, 2.0], [3.0, 4.0]])
+    with pytest.raises(IndexError, match="gather: index -?[0-9] is out of range for an axis of length 2"):
+        nt.gather(table, index)
+    with pytest.raises(IndexError, match="embedding_lookup: index"):
+        nt.nn.embedding_lookup(table, index)
+    with pytest.raises(IndexError, match="axis of length 3"):
+        nt.gather([[1, 2, 3]], [3], axis=1)
+    assert nt.gather(table, nt.constant(index)).numpy().min() == 0.0  # what a tensor holds is not looked at
+    same(nt.gather([[1, 2, 3], [4, 5, 6]], [2, 0], axis=-1), [[3, 1], [6, 4]])
+
+
+@pytest.mark.parametrize(("x", "y"), [([1.0, 2.0], [2, 1]), ([2, 1], [1.0, 2.0]), ([1, 2], 2.0)])
+def test_integers_in_a_list_beside_floats(x: Any, y: Any) -> None:
+    found = nt.maximum(x, y)
+    assert found.dtype == nt.float32
+    same(found, [2.0, 2.0])
+    assert nt.maximum(np.array([1.0, 2.0]), [2, 1]).dtype == nt.float64
+
+
+def test_pythons_own_types() -> None:
+    assert nt.cast(1.5, int).dtype == nt.int32
+    assert nt.cast(1.5, float).dtype == nt.cast(1.5, "float").dtype == nt.float32
+    assert nt.zeros([1], np.dtype("float64")).dtype == nt.float64
+    assert nt.zeros([1], np.dtype("int64")).dtype == nt.int64
+    with pytest.raises(TypeError, match="choose int32 or int64"):
+        nt.cast(1.5, "int")
+
+
+def test_types_are_written_alike() -> None:
+    x = nt.Variable([1.0, 2.0])
+    with nt.GradientTape(persistent=True) as tape:
+        y = x * x
+    with pytest.raises(ValueError, match=r"float32\[3\] was given for a target of type float32\[2\]"):
+        tape.gradient(y, x, output_gradients=nt.ones([3]))
+    with pytest.raises(ValueError, match=r"float32\[3\], but Variable:0 is float32\[2\]"):
+        nt.keras.optimizers.SGD().apply_gradients([(nt.ones([3]), x)])

@@ -47,8 +47,9 @@ def test_H01_what_is_linear_in_pieces_is_connected(f: Any, inner: Any) -> None:
         with nt.GradientTape() as tape:
             y = f(inner(x))
         g = tape.gradient(y, x)
+        z = g * x
     same(outer.gradient(g, x), np.zeros(4))
-    same(outer.gradient(g * x, x), g)  # and a zero adds nothing
+    same(outer.gradient(z, x), g)  # and a zero adds nothing
 
 
 @pytest.mark.parametrize("f", [
@@ -73,11 +74,11 @@ def test_H01_a_zero_derivative_costs_nothing() -> None:
             tape.watch(x)
             y = nt.nn.relu(nt.nn.relu(x @ w) @ w)
         g = tape.gradient(y, x)
-    h = outer.gradient(nt.reduce_sum(g * g), [w, x])
+        z = nt.reduce_sum(g * g)
+    h = outer.gradient(z, [w, x])
     same(h[1], np.zeros((3, 4)))
-    h = nt.concat(h, 0)
-    h.numpy()
-    assert str(traces.RAN[0][0].program).count("matmul") == 8
+    steps = traces.RAN[0][0].executable.plan.program
+    assert str(steps).count("matmul") == 7
 
 
 def test_H02_one_persistent_tape() -> None:
