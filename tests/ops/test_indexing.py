@@ -158,9 +158,11 @@ def test_duplicates_add_up():
 def test_an_index_out_of_range_touches_nothing(bad):
     x = nt.constant([1.0, 2.0, 3.0, 4.0])
     at = np.array([0, bad, 3], np.int64)
+    with pytest.raises(IndexError, match=f"index {bad} is out of range"):
+        nt.gather(x, at)  # what is in an array is seen at the line; a tensor's elements are not looked at
     with nt.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        y = nt.gather(x, at)
+        y = nt.gather(x, nt.constant(at))
         z = nt.scatter_nd(at[:, None], x[:3], [4])
     np.testing.assert_array_equal(y, [1, 0, 4])
     np.testing.assert_array_equal(tape.gradient(y, x), [1, 0, 0, 1])
