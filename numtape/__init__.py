@@ -6,7 +6,7 @@ value is looked at, and then the whole step runs as one native program, compiled
 
 from typing import Any as _Any
 
-from numtape import autodiff, cache, config, errors, keras, nest, testing, train
+from numtape import autodiff, cache, errors, keras, nest
 from numtape._front import front as _front
 from numtape._public import namespaces as _namespaces
 from numtape.dtypes import (
@@ -63,7 +63,7 @@ _LATER = {
     "Function": "functions",
     "explain": "explaining",
     "function": "functions",
-    **{name: name for name in ("data", "debug", "debugging", "queue", "train")},
+    **{name: name for name in ("config", "data", "debug", "debugging", "queue", "testing", "train")},
 }
 globals().update(_namespaces(__name__))
 _INTERNAL = {"backends", "codegen", "dtypes", "explaining", "functions", "ir", "module", "ops", "passes", "tape"}

@@ -1,10 +1,15 @@
 """Settings for the whole process."""
 
 from numtape._front import front
-from numtape.functions.function import Settings
 
 __all__ = ["functions_run_eagerly", "run_functions_eagerly"]
 __getattr__, __dir__ = front(__name__, __all__)
+
+
+class Settings:
+    """What is set now."""
+
+    run_eagerly = False
 
 
 def run_functions_eagerly(run_eagerly: bool) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 import numtape as nt
@@ -239,3 +240,20 @@ def test_parameters_that_are_not_taken_are_found(monkeypatch):
     assert reference.lacking("tanh", ("x", "axis", "name")) == ["axis"]
     assert "use_ema" in reference.lacking("keras.optimizers.Adam", ("learning_rate", "clipnorm", "use_ema"))
     assert reference.lacking("keras.optimizers.Adam", ("learning_rate", "clipnorm")) == []
+
+
+def test_the_loops_of_the_readme_train():
+    """Its blocks of Python, one after another, on batches that can be told apart."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    numbers = np.random.default_rng(0)
+    batches = [(numbers.normal(size=(32, 64)).astype(np.float32), np.arange(32) % 10) for _ in range(4)] * 40
+    for k, (x, labels) in enumerate(batches[:4]):
+        x[np.arange(32), labels] += 5.0 + k
+    names = {"np": np, "batches": batches}
+    for block in blocks:
+        exec(block, names)
+        assert float(names["loss"]) < 1.6
+        batches *= 2  # the second block goes on where the first has stopped
+    assert float(names["loss"]) < 1.2
+    assert int(names["optimizer"].iterations) == 160 + 320

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent / "numtape"
 LAYERS = [
     ["_absent"],
     ["_front"],
-    ["dtypes", "errors"],
+    ["dtypes", "errors", "config"],
     ["nest"],
     ["ir", "codegen.threefry"],
     ["ops"],
@@ -26,7 +26,7 @@ LAYERS = [
     ["data"],
     ["queue"],
     ["module", "autodiff", "testing", "functions"],
-    ["keras", "config"],
+    ["keras"],
     ["train"],
     ["explaining"],
     ["debug", "debugging"],

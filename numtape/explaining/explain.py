@@ -14,7 +14,7 @@ from numtape.explaining.report import CompiledKernel, ProgramReport, Report, Sig
 from numtape.functions.function import ConcreteFunction, Function, Method
 from numtape.functions.recording import Provenance, Segment
 from numtape.functions.signature import leaves
-from numtape.functions.ways import Recording
+from numtape.functions.ways import Ways
 from numtape.ir.program import INPUT, Program
 from numtape.tape import trace
 from numtape.tape.explain import line_of
@@ -75,7 +75,7 @@ def explain(fn: Any = None, *args: Any, **kwargs: Any) -> Report:
                   f"{len(found)} {'signature' if len(found) == 1 else 'signatures'}", tuple(found))  # fmt: skip
 
 
-def _signature(recording: Recording, key: Any, last: Any) -> SignatureReport:
+def _signature(recording: Ways, key: Any, last: Any) -> SignatureReport:
     arguments = ", ".join(str(leaf) for _, leaf in leaves(key))
     cause = "the first signature" if last is None else f"differs from the last one in {difference(last, key)}"
     direct, root = recording._direct, recording._root

@@ -6,6 +6,7 @@ keeps its buffer, and is changed in place.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
@@ -44,13 +45,14 @@ class Direct:
         self.executable = lowered.compile()
         self.ran = lowered, *(segment.provenance or ())
         # Inputs come from a pool: arguments, Variables, what is captured, packs.
-        self.arguments = [source.number for _, source in segment.sources if isinstance(source, Argument)]
-        self.variables = [source for _, source in segment.sources if isinstance(source, Variable)]
-        self.captured: list[Any] = [s for _, s in segment.sources if not isinstance(s, Argument | Variable)]
+        given = [(slot, s) for slot, s in segment.sources if isinstance(s, Argument)]
+        read = [(slot, s) for slot, s in segment.sources if isinstance(s, Variable)]
+        captured = [(slot, s) for slot, s in segment.sources if not isinstance(s, Argument | Variable)]
+        self.arguments = [argument.number for _, argument in given]
+        self.variables = [variable for _, variable in read]
+        self.captured: list[Any] = [source for _, source in captured]
         self.packs = [(pack, len(slots)) for pack, slots in segment.packs]
-        pool = [slot for slot, source in segment.sources if isinstance(source, Argument)]
-        pool += [slot for slot, source in segment.sources if isinstance(source, Variable)]
-        pool += [slot for slot, source in segment.sources if not isinstance(source, Argument | Variable)]
+        pool = [slot for slot, _ in [*given, *read, *captured]]
         pool += [slot for _, slots in segment.packs for slot in slots]
         at = {inputs[slot]: k for k, slot in enumerate(pool)}
         self.sources = [at[k] for k in lowered.arrays]
@@ -66,6 +68,8 @@ class Direct:
         self.packed = [(pack, [place[slot] for slot in slots]) for pack, slots in segment.packed]
         self.result = segment.result
         self.place = place
+        self.turn = threading.RLock() if self.assigned or self.packed else None
+        """Who calls from several threads takes turns where Variables change, so that no change is lost."""
         # Which of the pool's Variables a program may change in place: their handles have to be their own, too.
         first = len(self.arguments)
         mine = {k: k - first for k in range(first, first + len(self.variables))}
@@ -88,6 +92,12 @@ class Direct:
         return all(results[place][0] == "donated" for place in places)
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
+        if self.turn is None:
+            return self._run(tensors)
+        with self.turn:
+            return self._run(tensors)
+
+    def _run(self, tensors: Sequence[Tensor]) -> Any:
         arrays, scalars = self.gather(tensors)
         executable = self.executable
         binding, found = executable.prepare(arrays, scalars)

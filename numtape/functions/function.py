@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from numtape import nest
+from numtape.config import Settings
 from numtape.dtypes import as_dtype, float64, tensor_type
 from numtape.functions.bound import BoundFunction
 from numtape.functions.derivatives import values
 from numtape.functions.direct import Direct
 from numtape.functions.minimize import Objective
 from numtape.functions.signature import Identity, signature
-from numtape.functions.ways import Recording, Tally
+from numtape.functions.ways import Tally, Ways
 from numtape.tape.convert import convert_to_tensor
 from numtape.tape.operands import as_tensor
 from numtape.tape.spec import TensorSpec
@@ -71,12 +72,6 @@ def function(
     return Function(func, input_signature)
 
 
-class Settings:
-    """What `nt.config` sets."""
-
-    run_eagerly = False
-
-
 class Function:
     """A function that is recorded once for each signature; made by `nt.function`."""
 
@@ -85,7 +80,7 @@ class Function:
         self.__name__: str = getattr(python_function, "__name__", "function")
         self._python_function = python_function
         self._input_signature = None if input_signature is None else tuple(input_signature)
-        self._recordings: dict[Any, Recording] = {}
+        self._recordings: dict[Any, Ways] = {}
         self._methods: dict[int, tuple[Any, Function]] = {}
         """For each instance, by its identity: a weak reference, and the function that is recorded for it."""
         self._tally = Tally()
@@ -113,12 +108,12 @@ class Function:
         recording = self._recordings.get(key) or self._begin(key)
         return recording.run(args, kwargs, tensors)
 
-    def _begin(self, key: Any) -> Recording:
+    def _begin(self, key: Any) -> Ways:
         with self._tally.lock:
             for old in [k for k in self._recordings if any(type(x) is Identity and x.is_gone for x in k)]:
                 del self._recordings[old]
             self._tally.begin(self.__name__, key)
-            return self._recordings.setdefault(key, Recording(self._python_function, self._tally))
+            return self._recordings.setdefault(key, Ways(self._python_function, self._tally))
 
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> ConcreteFunction:
         """The function for arguments of these kinds alone; tensors may be given as `nt.TensorSpec`.

@@ -20,7 +20,7 @@ from numtape.ops.random import DRAWS, STREAMS
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import EPOCH, Tensor, buffer_of
-from numtape.tape.trace import LENGTH, STATE, Node, Trace, caller
+from numtape.tape.trace import ASSIGNING, LENGTH, STATE, Node, Trace, caller
 from numtape.tape.variable import Variable
 
 
@@ -81,8 +81,15 @@ class Replay:
 
     def enter(self, segment: Segment) -> None:
         """Record a segment."""
-        state, trace = STATE, self.trace
         numbers = self._numbers(segment)  # may run what is pending, so it comes first
+        if segment.assigned or segment.packed:
+            with ASSIGNING:
+                self._enter(segment, numbers)
+        else:
+            self._enter(segment, numbers)
+
+    def _enter(self, segment: Segment, numbers: Sequence[Sequence[Any]]) -> None:
+        state, trace = STATE, self.trace
         given = [x for part in numbers for x in part]
         if self.start is None:
             self.start = trace.node, dict(trace.known)
@@ -115,7 +122,7 @@ class Replay:
         segment.count += 1
         if state.tapes:
             trace.tape_end = node.length
-            frame = caller(_getframe(2))
+            frame = caller(_getframe(1))
             trace.sites.append((node.length, frame.f_code, frame.f_lasti))
             for variable, slot in segment.reads:
                 for tape in state.tapes:

@@ -1,4 +1,4 @@
-"""`Recording`: the ways through a function that were recorded for one signature, and how a call takes one."""
+"""`Ways`: the ways through a function that were recorded for one signature, and how a call takes one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Tally:
         self._last = key
 
 
-class Recording:
+class Ways:
     """What was recorded of a function for one signature: a tree of segments."""
 
     def __init__(self, function: Callable[..., Any], tally: Tally) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import signal
-import threading
 import warnings
 import weakref
 from collections import namedtuple
@@ -24,6 +23,7 @@ from numtape.backends.native import Executable
 from numtape.tape import trace as tracing
 from numtape.tape.trace import STATE
 from tests.tape.checks import same
+from tests.threads import in_threads
 
 
 def alike(found: Any, right: Any, rtol: float = 1e-6) -> None:
@@ -914,22 +914,27 @@ def test_ctrl_c_anywhere(looks: bool) -> None:
 # ---- threads -------------------------------------------------------------------------------------------------------
 
 
-def in_threads(work: Callable[[int], None], count: int = 4) -> None:
-    failures: list[BaseException] = []
+@pytest.mark.parametrize("looks", [False, True])
+def test_threads_that_call_one_function_lose_no_assignment(looks: bool) -> None:
+    v, calls = nt.Variable(0.0), 200
+    optimizer = nt.keras.optimizers.SGD(1.0)
+    w = nt.Variable(0.0)
 
-    def run(k: int) -> None:
-        try:
-            work(k)
-        except BaseException as error:
-            failures.append(error)
+    @nt.function
+    def step(x: Any) -> None:
+        if looks and x > 5.0:
+            v.assign_sub(x)
+        v.assign_add(x)
+        optimizer.apply_gradients([(-x, w)])
 
-    threads = [threading.Thread(target=run, args=(k,)) for k in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    step(nt.constant(0.0))
+
+    def work(k: int) -> None:
+        for _ in range(calls):
+            step(nt.constant(1.0))
+
+    in_threads(work)
+    assert (float(v), float(w), int(optimizer.iterations)) == (4 * calls, 4 * calls, 4 * calls + 1)
 
 
 def test_threads_call_one_function() -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import numtape as nt
 from numtape.tape.trace import LENGTH, STATE
 from tests.tape.checks import same
+from tests.threads import in_threads
 
 SIZES = (1, 3, 1000)
 
@@ -446,25 +447,6 @@ def test_clearing_the_cache_in_the_middle() -> None:
 # ---- threads -------------------------------------------------------------------------------------------------------
 
 
-def in_threads(count: int, work: object) -> None:
-    """Run `work(number)` in threads; their exceptions are raised here."""
-    failures: list[BaseException] = []
-
-    def run(k: int) -> None:
-        try:
-            work(k)  # type: ignore[operator]
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(k,)) for k in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
 def test_threads_with_tapes_of_their_own() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -482,7 +464,7 @@ def test_threads_with_tapes_of_their_own() -> None:
         same(v, right, 1e-12)
 
     try:
-        in_threads(4, work)
+        in_threads(work, 4)
     finally:
         sys.setswitchinterval(interval)
 
@@ -500,7 +482,7 @@ def test_assignments_of_several_threads_all_count() -> None:
                 v.numpy()
 
     try:
-        in_threads(4, work)
+        in_threads(work, 4)
     finally:
         sys.setswitchinterval(interval)
     same([v, w], [120.0, [-120.0, -240.0]])
@@ -552,7 +534,7 @@ def test_a_tensor_of_a_thread_that_has_ended() -> None:
             y = x * x
         found.extend([t, x, y, y * 5.0])
 
-    in_threads(1, lambda _: make())
+    in_threads(lambda _: make(), 1)
     t, x, y, z = found
     same(z, 45.0)
     same(t.gradient(y, x), 6.0)
@@ -572,7 +554,7 @@ def test_the_gradient_of_another_thread_s_tape() -> None:
         results[k] = t.gradient(z, [w, x, y])
         same(results[k], [41 * 20.0, 41 * 4.0, 41.0])
 
-    in_threads(3, ask)
+    in_threads(ask, 3)
     same(t.gradient(z, [w, x, y]), [41 * 20.0, 41 * 4.0, 41.0])
     for k in range(3):
         same(results[k][0] * 1.0, 820.0)
@@ -590,7 +572,7 @@ def test_a_tape_entered_again_in_another_thread() -> None:
             z = y * w
         found.append(t.gradient(z, w))
 
-    in_threads(1, go_on)
+    in_threads(go_on, 1)
     same(found[0], 12.0)
 
 
@@ -603,7 +585,7 @@ def test_one_variable_changed_by_several_threads_in_turn() -> None:
             with lock:
                 v.assign_add(np.ones(100))
 
-    in_threads(4, work)
+    in_threads(work, 4)
     same(v, np.full(100, 400.0))
 
 
@@ -626,7 +608,7 @@ def test_reading_while_another_thread_assigns() -> None:
             assert array[0] >= last
             last = array[0]
 
-    in_threads(3, lambda k: write(k) if k == 0 else read(k))
+    in_threads(lambda k: write(k) if k == 0 else read(k), 3)
     same(v, np.full(1000, 399.0))
 
 
