@@ -52,8 +52,8 @@ def measure(executable: Executable) -> tuple[list[float], float]:
         count = min(MOST, max(1, int(BATCH_SECONDS / max(once, 1e-9))))
         return float(np.median([seconds(calls * count) / count for _ in range(BATCHES)]))
 
-    steps = binding.keep[3].tolist()
-    found = [median(steps[2 * k : 2 * k + 2]) for k in range(len(executable.steps))]
+    steps = binding.keep[2].calls.tolist()
+    found = [median(steps[2 * k : 2 * k + 2]) for k in range(len(executable.plan.steps))]
     return found, median(steps[: 2 * len(found)]) if found else 0.0
 
 

@@ -12,11 +12,11 @@ import ctypes
 import struct
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from operator import itemgetter
 from sys import getrefcount
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,9 @@ from numtape.backends.buffer import ALIGNMENT, ALONE, Buffer, allocate
 from numtape.cache import kernels
 from numtape.codegen import blas
 from numtape.codegen.plan import Plan, plan
+from numtape.codegen.turns import LoopStep, Place
 from numtape.dtypes import TensorType
-from numtape.ir.kernel import Kernel, Native, Pointer, Scratch
+from numtape.ir.kernel import Kernel, Native, Pointer, Scratch, Step
 from numtape.ir.program import Program
 from numtape.passes.layout import root
 
@@ -84,7 +85,8 @@ class Executable:
         self.number_format, self.numbers_at = struct.Struct(f"<{numbers}"), 8 * words
         self.row_words = words + len(scalars)
         self.scalar_words = {self.array_count + k: words + k for k in range(len(scalars))}
-        self.steps = [(kernels.address(s.kernel), s) for s in self.plan.steps]
+        for step in _all_steps(self.plan.steps):
+            kernels.address(step.kernel)  # compiles what is not
         self.entry = _runner()
         self.idle: list[_Binding] = []
         self.new_range = range(len(self.new))
@@ -168,37 +170,95 @@ class Executable:
             word = self.scalar_words.get(program.instructions[k].attributes[0])
             if word is not None:
                 fixed[k] = row.ctypes.data + 8 * word
+        def locate(argument: Pointer | Scratch, offset: int) -> int | _Word:
+            if isinstance(argument, Scratch):
+                return base + p.scratch + offset
+            if argument.value in place:
+                return _Word(place[argument.value])
+            return fixed[argument.value]
+
+        table = _Table(p.steps, locate)
+        patches = [word for at, (number,) in table.open for word in (at, number)]
+        patch_array = np.array(patches or [0], np.int64)
+        header = np.array(
+            [patch_array.ctypes.data, len(patches) // 2, row.ctypes.data, *table.header, len(p.steps)], np.int64
+        )
+        results = [allocate(type) for _, type in self.new]
+        _make_room(self, arena.nbytes + sum(buffer.array.nbytes for buffer in results))
+        return _Binding(header, row, results, (arena, patch_array, table))
+
+
+class _Word(NamedTuple):
+    """A word that is known when a program is called: its number in the row."""
+
+    number: int
+
+
+class _Table:
+    """The steps of a plan as words: for each the address of its kernel and that of its argument block.
+
+    `locate` gives an address, or whatever else stands for it; that is then in `open`, with the number of its word.
+    """
+
+    def __init__(self, steps: Sequence[Step | LoopStep], locate: Callable[[Pointer | Scratch, int], Any]) -> None:
+        self.inner: list[Any] = []
+        """What has to live as long."""
+        self.open: list[tuple[int, Any]] = []
         blocks: list[int] = []
-        patches: list[int] = []
         calls: list[tuple[int, int]] = []
-        for address, step in self.steps:
-            calls.append((address, len(blocks)))
-            scratch = base + p.scratch
-            for argument, code in zip(step.arguments, step.kernel.parameters, strict=True):
-                if isinstance(argument, Pointer):
-                    if argument.value in place:
-                        patches += [len(blocks), place[argument.value]]
-                        blocks.append(0)
-                    else:
-                        blocks.append(fixed[argument.value])
-                elif isinstance(argument, Scratch):
-                    blocks.append(scratch)
-                    scratch += -(-argument.nbytes // ALIGNMENT) * ALIGNMENT
+        own: list[tuple[int, int]] = []
+        """Words that are the addresses of others."""
+        for step in steps:
+            calls.append((kernels.address(step.kernel), len(blocks)))
+            if isinstance(step, LoopStep):
+                numbers = self._turns(step)
+                own.append((len(blocks) + len(numbers), len(blocks) + len(numbers) + 1))
+                blocks += [*numbers, 0]
+                codes: Sequence[str] = ["i64"] * len(step.arguments)
+            else:
+                codes = step.kernel.parameters
+            scratch = 0
+            for argument, code in zip(step.arguments, codes, strict=True):
+                if isinstance(argument, Pointer | Scratch):
+                    where = locate(argument, scratch)
+                    if isinstance(argument, Scratch):
+                        scratch += -(-argument.nbytes // ALIGNMENT) * ALIGNMENT
+                    if not isinstance(where, int):
+                        self.open.append((len(blocks), where))
+                        where = 0
+                    blocks.append(where)
                 elif isinstance(argument, Native):
                     blocks.append(blas.address(argument.name))
                 else:
                     blocks.append(_word(argument, code))
-        block_array = np.array(blocks or [0], np.int64)
-        patch_array = np.array(patches or [0], np.int64)
-        start = block_array.ctypes.data
-        step_array = np.array([w for address, at in calls for w in (address, start + 8 * at)] or [0], np.int64)
-        header = np.array(
-            [patch_array.ctypes.data, len(patches) // 2, row.ctypes.data, start, step_array.ctypes.data, len(calls)],
-            np.int64,
-        )
-        results = [allocate(type) for _, type in self.new]
-        _make_room(self, arena.nbytes + sum(buffer.array.nbytes for buffer in results))
-        return _Binding(header, row, results, (arena, block_array, patch_array, step_array))
+        self.blocks = np.array(blocks or [0], np.int64)
+        start = self.blocks.ctypes.data
+        for at, other in own:
+            self.blocks[at] = start + 8 * other
+        self.calls = np.array([w for address, at in calls for w in (address, start + 8 * at)] or [0], np.int64)
+
+    @property
+    def header(self) -> tuple[int, int]:
+        """Where the blocks are, and the table itself."""
+        return self.blocks.ctypes.data, self.calls.ctypes.data
+
+    def _turns(self, step: LoopStep) -> list[int]:
+        """The numbers at the head of a loop's block."""
+
+        def locate(argument: Pointer | Scratch, offset: int) -> Place:
+            if isinstance(argument, Scratch):
+                return step.scratch._replace(start=step.scratch.start + offset)
+            return step.places[argument.value]
+
+        table = _Table(step.steps, locate)
+        starts = [w for at, (number, start, _) in table.open for w in (at, number, start)]
+        moves = [w for at, (_, _, stride) in table.open if stride for w in (at, stride)]
+        arrays = [np.array(words or [0], np.int64) for words in (starts, moves)]
+        self.inner.append((table, arrays))
+        return [
+            arrays[0].ctypes.data, len(starts) // 3, arrays[1].ctypes.data, len(moves) // 2, *table.header,
+            step.once, len(step.steps), step.count,
+        ]  # fmt: skip
 
 
 IDLE_BYTES = 1 << 28
@@ -218,6 +278,14 @@ def _make_room(executable: Executable, nbytes: int) -> None:
             if (other := reference()) is not None:
                 other.idle.clear()
     _bound.append(weakref.ref(executable))
+
+
+def _all_steps(steps: Iterable[Step | LoopStep]) -> Iterator[Step | LoopStep]:
+    """Steps, and those within loops."""
+    for step in steps:
+        yield step
+        if isinstance(step, LoopStep):
+            yield from _all_steps(step.steps)
 
 
 def _word(number: float, code: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from numtape.ir.loop import FINAL, LOOP, STACKED, parts
 from numtape.ir.program import INPUT, Instruction, Program
 
 
@@ -22,14 +23,34 @@ def interpret(program: Program, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.
 
 def interpret_all(program: Program, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
     """The value of each instruction."""
-    values: list[npt.NDArray[Any]] = []
+    values: list[Any] = []
     with np.errstate(all="ignore"):
         for instruction in program.instructions:
             values.append(inputs[instruction.attributes[0]] if instruction.op is INPUT else _run(instruction, values))
     return values
 
 
-def _run(i: Instruction, values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def _turns(i: Instruction, values: Sequence[Any]) -> list[list[Any]]:
+    """For each turn of a loop the values of its body."""
+    body, count, windows = i.attributes
+    given = [values[k] for k in i.operands]
+    carried, same, _ = parts(len(given), body, windows)
+    state, rest = given[:carried], given[carried : carried + same]
+    turns = []
+    for turn in range(count):
+        rows = [x[start + step * turn] for x, (start, step) in zip(given[carried + same :], windows, strict=True)]
+        turns.append(interpret_all(body, [*state, *rest, *rows]))
+        state = [turns[-1][k] for k in body.outputs]
+    return turns
+
+
+def _run(i: Instruction, values: Sequence[Any]) -> Any:
+    if i.op is LOOP:
+        return _turns(i, values)
+    if i.op is FINAL:
+        return values[i.operands[0]][-1][i.attributes[0]]
+    if i.op is STACKED:
+        return np.stack([turn[i.attributes[0]] for turn in values[i.operands[0]]])
     assert i.op.reference is not None
     named = dict(zip(i.op.attributes, i.attributes, strict=True))
     result = np.asarray(i.op.reference(*(values[k] for k in i.operands), **named))

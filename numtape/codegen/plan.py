@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from numtape.codegen import blas
 from numtape.codegen.emit import emit
+from numtape.codegen.turns import ALIGNMENT, LoopStep, carried_from, loop_step
 from numtape.ir.kernel import Pointer, Scratch, Step
+from numtape.ir.loop import FINAL
 from numtape.ir.op import Kind
 from numtape.ir.program import INPUT, Program
 from numtape.ops.movement import copy
@@ -21,9 +23,8 @@ from numtape.passes.expand import expand
 from numtape.passes.fuse import Group, fuse
 from numtape.passes.layout import Level, root
 from numtape.passes.legalize import legalize
+from numtape.passes.reroll import reroll
 from numtape.passes.simplify import simplify
-
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Plan:
     """
 
     program: Program
-    steps: tuple[Step, ...]
+    steps: tuple[Step | LoopStep, ...]
     offsets: dict[int, int]
     scratch: int
     arena: int
@@ -44,14 +45,16 @@ class Plan:
 
 def plan(program: Program) -> Plan:
     """Optimize a program and lay out its execution."""
-    program = simplify(legalize(simplify(expand(program))))
+    program = simplify(legalize(simplify(expand(reroll(program)))))
     schedule = fuse(program)
     readers = _readers(program, schedule.groups)
     outputs = {root(program, k) for k in program.outputs}
     shared = _donations(program, schedule.groups, readers, outputs)
-    steps: list[Step] = []
+    steps: list[Step | LoopStep] = []
     for number, group in enumerate(schedule.groups):
-        if group.layout is None:
+        if program.instructions[group.members[0]].op.kind is Kind.LOOP:
+            steps.append(loop_step(program, group.members, shared, plan))
+        elif group.layout is None:
             steps += _calls(program, group.members[0], shared)
         else:
             stored = {m for m in group.members if m in outputs or any(r != number for r in readers.get(m, ()))}
@@ -131,6 +134,8 @@ def _donations(
 def _changed(program: Program, group: Group, value: int, old: int) -> int | None:
     """The value whose elements a group may write this one's over: the old one, or the one that an update changes."""
     i = program.instructions[value]
+    if i.op is FINAL:
+        return carried_from(program, value)
     if i.op.kind is Kind.UPDATE:
         before, *others = (root(program, k) for k in i.operands)
         return None if before in others else before
@@ -154,7 +159,7 @@ def _replaces(program: Program, group: Group, value: int, old: int) -> bool:
     return len(stages) == 1 and levels == {Level.FULL}
 
 
-def _arena(program: Program, steps: list[Step], outputs: set[int]) -> tuple[dict[int, int], int, int]:
+def _arena(program: Program, steps: list[Step | LoopStep], outputs: set[int]) -> tuple[dict[int, int], int, int]:
     """A place for each value from the step that writes it to the last that reads it; scratch of all steps shares one
     region at the end."""
     last = {a.value: number for number, step in enumerate(steps) for a in step.arguments if isinstance(a, Pointer)}

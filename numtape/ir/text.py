@@ -53,6 +53,8 @@ def read(text: str) -> Program:
         op = REGISTRY[match[2]]
         operands = tuple(int(o.strip().removeprefix("%")) for o in match[3].split(",") if o.strip())
         attributes = _read_attributes(match[4] or "")
+        if "body" in attributes:
+            attributes["body"] = read(attributes["body"])
         if tuple(attributes) != op.attributes:
             raise ValueError(f"{op.name} has attributes {op.attributes}, not {tuple(attributes)}: {line!r}")
         instructions.append(Instruction(op, operands, tuple(attributes.values()), parse_type(match[5])))
@@ -69,6 +71,8 @@ def read(text: str) -> Program:
 def _value(value: Any) -> str:
     if isinstance(value, DType):
         return value.code
+    if isinstance(value, Program):
+        return repr(write(value))
     if isinstance(value, tuple):
         return f"({', '.join(_value(v) for v in value)}{',' if len(value) == 1 else ''})"
     return repr(value)

@@ -50,17 +50,17 @@ def pull_back(
     """Cotangents of all values from `floor` on that the targets reach, and of those below, as far as known by then."""
     _check_rules(activity, targets)
     instructions = activity.instructions
-    parts: dict[int, list[Value]] = {}
+    totals: dict[int, Value] = {}
+    rest: dict[int, Value] = {}
     for target, seed in zip(targets, seeds, strict=True):
         type = instructions[target].type
         if type.dtype.is_floating and (target in activity.depends or target in activity.wanted):
-            parts.setdefault(target, []).append(seed or builder.constant(1.0, type.dtype, type.shape))
-    totals: dict[int, Value] = {}
-    for index in range(max(parts, default=-1), floor - 1, -1):
-        if index not in parts:
+            _add(rest, target, seed or builder.constant(1.0, type.dtype, type.shape))
+    for index in range(max(rest, default=-1), floor - 1, -1):
+        if index not in rest:
             continue
         builder.origin = index
-        totals[index] = g = _sum(parts.pop(index))
+        totals[index] = g = rest.pop(index)
         if index in activity.depends:
             instruction = instructions[index]
             cotangents = apply_rule(builder, index, g)
@@ -71,8 +71,7 @@ def pull_back(
                         part = builder.constant(0.0, type.dtype, type.shape)
                     else:
                         part = fit(instruction, cotangent, type.shape)
-                    parts.setdefault(operand, []).append(part)
-    rest = {value: _sum(group) for value, group in parts.items()}
+                    _add(rest, operand, part)
     builder.origin = None
     return totals, rest
 
@@ -196,12 +195,20 @@ def rows_of(cotangent: Value, source: Sequence[int], start: int) -> tuple[Value,
     return concat_along(rows, 0), concat_along(indices, 0)
 
 
+def _add(totals: dict[int, Any], key: int, part: Any) -> None:
+    """Add to a total, at once: in a loop that was written out, each turn adds its part in the same way."""
+    known = totals.get(key)
+    if known is None or _is_zero(known):
+        totals[key] = part if known is None or not _is_zero(part) else known
+    elif not _is_zero(part):
+        totals[key] = known + part
+
+
 def _sum(values: Sequence[Value]) -> Value:
-    total: Any
-    total, *others = [value for value in values if not _is_zero(value)] or values[:1]
-    for value in others:
-        total = total + value
-    return total  # type: ignore[no-any-return]
+    totals: dict[int, Value] = {}
+    for value in values:
+        _add(totals, 0, value)
+    return totals[0]
 
 
 def _is_zero(cotangent: Value) -> bool:

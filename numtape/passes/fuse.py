@@ -25,7 +25,7 @@ numbers, where it costs nothing."""
 ENOUGH_NUMBERS = 16
 """So many single numbers are a kernel worth calling."""
 MAX_POINTERS = 48
-ROUTINES = {Kind.CALL, Kind.UPDATE}
+ROUTINES = {Kind.CALL, Kind.UPDATE, Kind.LOOP}
 """What stands alone."""
 RECENT = 4
 """How many of the latest readers of a value are tried as siblings: a weight may have thousands."""
@@ -33,7 +33,7 @@ RECENT = 4
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Instructions that become one kernel; a routine stands alone and has no layout."""
+    """Instructions that become one kernel; a routine stands alone, a loop with its parts, and has no layout."""
 
     members: tuple[int, ...]
     layout: Layout | None
@@ -52,7 +52,7 @@ class Schedule:
 
 def _describe(program: Program, group: Group) -> str:
     if group.layout is None:
-        (index,) = group.members
+        index = group.members[0]
         i = program.instructions[index]
         return f"call  %{index} = {i.op.name}({', '.join(f'%{root(program, k)}' for k in i.operands)})"
     lines = [str(group.layout)]
@@ -106,7 +106,10 @@ class _Fusion:
 
     def run(self) -> Schedule:
         for index, instruction in enumerate(self.program.instructions):
-            if instruction.op.kind is not Kind.ALIAS and (not is_inlined(instruction) or index in self.in_memory):
+            if instruction.op.kind is Kind.PART:
+                node = self.node_of[index] = self.node_of[instruction.operands[0]]
+                node.members.append(index)
+            elif instruction.op.kind is not Kind.ALIAS and (not is_inlined(instruction) or index in self.in_memory):
                 node = self.place(index, instruction)
                 if node.layout is not None and not self.can_wait(node):
                     self.join(node)

@@ -31,7 +31,8 @@ def legalize(program: Program) -> Program:
     for index, i in enumerate(program.instructions):
         builder.origin = program.origin(index)
         operands = tuple(renamed[k] for k in i.operands)
-        if i.op is not INPUT and (i.type.size == 0 or (operands and all(out[k].type.size == 0 for k in operands))):
+        empty = i.type.size == 0 or (operands and all(out[k].type.size == 0 for k in operands))
+        if empty and i.op is not INPUT and i.op.kind is not Kind.LOOP:
             renamed[index] = add(literal(_empty(i, [out[k].type for k in operands]), i.type))
         elif i.op.kind is Kind.MAP:
             wide = {

@@ -86,7 +86,7 @@ class _Walk(Builder):
         operands = instruction.operands
         if instruction.op.name in COMMUTATIVE:
             operands = tuple(sorted(operands))
-        key = (instruction.op, operands, _exact(instruction.attributes), instruction.type)
+        key = (instruction.op, operands, exact(instruction.attributes), instruction.type)
         known = self.seen.get(key)
         if known is None:
             known = self.seen[key] = self.append(instruction).index
@@ -104,9 +104,12 @@ class _Walk(Builder):
         return self.instructions[index].type is like.type
 
 
-def _exact(attributes: tuple[Any, ...]) -> Any:
+def exact(attributes: tuple[Any, ...]) -> Any:
     """Attributes as a key that tells 0.0 from -0.0 and 1 from True."""
-    return tuple((type(a), repr(a) if isinstance(a, float) else a) for a in attributes)
+    return tuple((type(a), EXACT[type(a)](a) if type(a) in EXACT else a) for a in attributes)
+
+
+EXACT: dict[type, Callable[[Any], Any]] = {float: repr, Program: str}
 
 
 def _fold(walk: _Walk, i: Instruction) -> int | None:

@@ -1,0 +1,414 @@
+"""Find the loops that Python wrote out, and make them loops again.
+
+In comes a program in which stretches of instructions repeat; out comes one with `loop` instructions for them. A stretch
+repeats if it does the same in each turn, and if each operand either is of the same turn, or of a turn before, or the
+same in all turns, or moves evenly: over the elements of an array, over inputs, over what an earlier loop computed. What
+differs in the first or the last turns, they are left as they are. Inner loops are found before the loops around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from numtape.dtypes import TensorType
+from numtape.ir.loop import Body, final, stacked
+from numtape.ir.program import CONSTANT, INPUT, Builder, Instruction, Program, Value
+from numtape.ops.movement import concat_along, permute, reshape_to, slice_of
+from numtape.passes.simplify import exact
+
+MIN_TURNS = 8
+"""Fewer turns stay as they are."""
+MIN_GAIN = 40
+"""So many instructions have to go."""
+TRIED = 4
+"""How many of the latest places that look alike are tried as a loop's start."""
+WINDOW = 4
+"""How many instructions look alike before anything else is compared."""
+
+Rows = npt.NDArray[np.int64]
+
+
+def reroll(program: Program) -> Program:
+    """The same outputs, with loops for what repeats."""
+    while len(program.instructions) > MIN_GAIN:
+        shorter = _Rolling(program).run()
+        if shorter is None:
+            break
+        program = shorter
+    return program
+
+
+@dataclass(slots=True)
+class _Loop:
+    """A stretch that repeats: `count` turns of `period` instructions from `start` on, by dense numbers."""
+
+    start: int
+    period: int
+    count: int
+    first: Rows
+    """The operands of the first turn,"""
+    second: Rows
+    """of the second, and how they grow from there."""
+    strides: Rows
+    entering: dict[int, int]
+    """For columns that read what enters the turns of an earlier loop, what entered its first turn."""
+    places: list[list[Any]] = field(default_factory=list)
+    """What the operands in each place of a turn are: a kind and a key,"""
+    keys: dict[str, dict[Any, None]] = field(default_factory=dict)
+    """and all keys of each kind."""
+    fixed: set[int] = field(default_factory=set)
+    """Places of what is the same in all turns."""
+    turns: Value | None = None
+    values: dict[Any, int] = field(default_factory=dict)
+    """For the place of an instruction in a turn its value in the body, and for what enters a turn,"""
+    hoisted: dict[int, Value] = field(default_factory=dict)
+    """or the value outside that it is in every turn."""
+    stacks: dict[Any, Value] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        return self.start + self.period * self.count
+
+
+class _Rolling:
+    """One round over a program.
+
+    What needs nothing but inputs (inputs, literals, slices of inputs) is *given*: it may stand before any loop. All
+    else has dense numbers, in order; what is given has the numbers -1, -2, ..., equal ones the same.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        instructions = program.instructions
+        self.dense: list[int] = []
+        self.given: list[int] = []
+        self.number: list[int] = []
+        known: dict[Any, int] = {}
+        codes: dict[Any, int] = {}
+        code: list[int] = []
+        flat: list[int] = []
+        self.offsets = [0]
+        for index, i in enumerate(instructions):
+            operands = [self.number[k] for k in i.operands]
+            if i.op is INPUT or i.op is CONSTANT or (i.op.name in GIVEN and all(k < 0 for k in operands)):
+                key = (i.op, i.type, exact(i.attributes), *operands)
+                if key not in known:
+                    self.given.append(index)
+                    known[key] = -len(self.given)
+                self.number.append(known[key])
+                continue
+            self.number.append(len(self.dense))
+            self.dense.append(index)
+            key = (i.op, i.type, len(operands), exact(i.attributes))
+            code.append(codes.setdefault(key, len(codes)))
+            flat += operands
+            self.offsets.append(len(flat))
+        self.code = np.array(code, np.int64)
+        self.flat = np.array(flat, np.int64)
+        self.loops: list[_Loop] = []
+        self.builder = Builder()
+        self.new: dict[int, Value] = {}
+        """What has been written, by number."""
+
+    # ---- what repeats ----------------------------------------------------------------------------------------------
+
+    def run(self) -> Program | None:
+        """The program with its innermost loops; None if there are none."""
+        at, seen = 0, dict[bytes, list[int]]()
+        count = len(self.dense)
+        while at + WINDOW <= count:
+            key = self.code[at : at + WINDOW].tobytes()
+            before = seen.setdefault(key, [])
+            tried = (self.repeats(start, at - start) for start in reversed(before[-TRIED:]))
+            loop = next((found for found in tried if found), None)
+            if loop is None:
+                before.append(at)
+                at += 1
+            else:
+                self.loops.append(loop)
+                at, seen = loop.end, {}
+        return self.rewrite() if self.loops else None
+
+    def repeats(self, start: int, period: int) -> _Loop | None:
+        """The longest run of turns of this period that are alike, from about `start` on."""
+        code = self.code
+        if not np.array_equal(code[start : start + period], code[start + period : start + 2 * period]):
+            return None
+        same = code[start + period :] == code[start:-period]
+        stop = int(np.argmin(same)) if not same.all() else len(same)
+        count = (stop + period) // period
+        width = self.offsets[start + period] - self.offsets[start]
+        if count < MIN_TURNS or (count - 2) * period < MIN_GAIN or not width:
+            return None
+        rows = self.flat[self.offsets[start] : self.offsets[start] + width * count].reshape(count, width)
+        moves = rows[1:] - rows[:-1]
+        alike = (moves[1:] == moves[:-1]).all(1)
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], alike, [0]))))
+        if not len(edges):
+            return None
+        lengths = edges[1::2] - edges[::2]
+        longest = int(np.argmax(lengths))
+        first, turns = int(edges[2 * longest]), int(lengths[longest]) + 2
+        strides = moves[first]
+        if first and self.begins(rows[first - 1], rows[first], strides, start + (first - 1) * period, period):
+            first, turns = first - 1, turns + 1
+        if turns < MIN_TURNS or (turns - 2) * period < MIN_GAIN:
+            return None
+        entering: dict[int, int] = {}
+        if first + turns < count:
+            entering = self.ends(rows[first + turns - 1] + strides, rows[first + turns], strides) or {}
+            turns += bool(entering)
+        loop = _Loop(start + first * period, period, turns, rows[first], rows[first + 1], strides, entering)
+        return loop if self.describe(loop) else None
+
+    def ends(self, expected: Rows, row: Rows, strides: Rows) -> dict[int, int] | None:
+        """Columns in which a turn differs from those before, if it would be the last that reads what an earlier loop
+        carried in its turns, and here is what that was at first: for each column this value."""
+        found = {}
+        for column in np.flatnonzero(expected != row).tolist():
+            number, first = int(expected[column]), int(row[column])
+            earlier = self.loop_at(number + abs(int(strides[column])))
+            if earlier is None or abs(int(strides[column])) != earlier.period or number >= earlier.start:
+                return None
+            place = number + earlier.period - earlier.start
+            if (place, 1, (first,)) not in earlier.keys[Carried]:
+                return None
+            found[column] = first
+        return found
+
+    def begins(self, row: Rows, following: Rows, strides: Rows, start: int, period: int) -> bool:
+        """Whether a turn is like those that follow it but for the first values of what is carried."""
+        differ = following - row != strides
+        carried = (strides == period) & (following < start + period) & (following >= start)
+        return bool((carried[differ] & (row[differ] < start)).all())
+
+    # ---- writing loops ---------------------------------------------------------------------------------------------
+
+    def rewrite(self) -> Program:
+        for number, index in enumerate(self.given, 1):
+            if self.program.instructions[index].op is INPUT:
+                self.value(-number)
+        at = 0
+        for loop in self.loops:
+            for k in range(at, loop.start):
+                self.write(k)
+            self.roll(loop)
+            at = loop.end
+        for k in range(at, len(self.dense)):
+            self.write(k)
+        outputs = tuple(self.value(self.number[k]).index for k in self.program.outputs)
+        made = self.builder
+        return Program(tuple(made.instructions), outputs, self.program.donations, tuple(made.origins))
+
+    def write(self, number: int) -> None:
+        index = self.dense[number]
+        i = self.program.instructions[index]
+        operands = tuple([self.value(self.number[k]).index for k in i.operands])
+        self.builder.origin = self.program.origin(index)
+        self.new[number] = self.builder.append(Instruction(i.op, operands, i.attributes, i.type))
+
+    def value(self, number: int) -> Value:
+        """A value by its number, written when it is first asked for if it is given, or of a turn of a loop."""
+        found = self.new.get(number)
+        if found is None:
+            found = self.new[number] = self.written(number) if number < 0 else self.picked(number)
+        return found
+
+    def written(self, number: int) -> Value:
+        index = self.given[-1 - number]
+        i = self.program.instructions[index]
+        operands = tuple([self.value(self.number[k]).index for k in i.operands])
+        self.builder.origin = self.program.origin(index)
+        return self.builder.append(Instruction(i.op, operands, i.attributes, i.type))
+
+    def loop_at(self, number: int) -> _Loop | None:
+        return next((loop for loop in self.loops if loop.start <= number < loop.end), None)
+
+    def picked(self, number: int) -> Value:
+        """One turn's value of a loop that is written."""
+        loop = self.loop_at(number)
+        assert loop is not None
+        assert loop.turns is not None
+        turn, place = divmod(number - loop.start, loop.period)
+        if place in loop.hoisted:
+            return loop.hoisted[place]
+        if turn == loop.count - 1:
+            return final(loop.turns, loop.values[place])
+        if turn == loop.count - 2:  # it enters the last turn
+            for at, back, (first, *_) in loop.keys[Carried]:
+                if back == 1 and at == place:
+                    return final(loop.turns, loop.values[place, first])
+        whole = self.whole(loop, place)
+        row: Value = slice_of(whole, (turn,) + (0,) * (whole.rank - 1), (1, *whole.shape[1:]), (1,) * whole.rank)
+        return reshape_to(row, whole.shape[1:])  # type: ignore[no-any-return]
+
+    def whole(self, loop: _Loop, key: Any) -> Value:
+        """All turns' values: of a place, or of what enters a turn, by its place and first value."""
+        if key not in loop.stacks:
+            assert loop.turns is not None
+            loop.stacks[key] = stacked(loop.turns, loop.values[key])
+        return loop.stacks[key]
+
+    def roll(self, loop: _Loop) -> None:
+        """Write a stretch as a loop."""
+        places, keys = loop.places, loop.keys
+        instructions = [self.program.instructions[k] for k in self.dense[loop.start : loop.start + loop.period]]
+        for place in sorted(loop.fixed):
+            loop.hoisted[place] = self.once(loop, place, places[place])
+        sequences = {key: self.sequence(loop, *key) for key in keys[Sequence_]}
+        same = {(Same, at): self.value(at) for at in keys[Same]}
+        for place, own in enumerate(places):
+            if place not in loop.hoisted:
+                same |= {(kind, at): loop.hoisted[at] for kind, at in own if kind is Local and at in loop.hoisted}
+        same |= {(Local, at): loop.hoisted[at] for at, back, _ in keys[Carried] if back == 1 and at in loop.hoisted}
+        inside = Builder()
+        body = Body(
+            self.builder, inside, [self.value(firsts[0]) for _, _, firsts in keys[Carried]], [*same.values()],
+            [*sequences.values()],
+        )  # fmt: skip
+        carried, same_inputs, rows = body.inputs()
+        known: dict[Any, Value] = {(Carried, key): value for key, value in zip(keys[Carried], carried, strict=True)}
+        known |= zip(same, same_inputs, strict=True)
+        for key, row in zip(sequences, rows, strict=True):
+            shape = self.kind(key[0]).shape
+            known[Sequence_, key] = row if row.shape == shape else reshape_to(row, shape)
+        for place, (i, own) in enumerate(zip(instructions, places, strict=True)):
+            if place in loop.hoisted:
+                continue
+            inside.origin = self.program.origin(self.dense[loop.start + place])
+            operands = tuple([known[key].index for key in own])
+            known[Local, place] = inside.append(Instruction(i.op, operands, i.attributes, i.type))
+            loop.values[place] = known[Local, place].index
+        following = [
+            known[(Local, place) if back == 1 else (Carried, (place, back - 1, firsts[1:]))]
+            for place, back, firsts in keys[Carried]
+        ]
+        self.builder.origin = self.program.origin(self.dense[loop.start])
+        loop.turns = body.close(following, loop.count)
+        for (place, back, firsts), value in zip(keys[Carried], carried, strict=True):
+            if back == 1:
+                loop.values[place, firsts[0]] = value.index
+
+    def describe(self, loop: _Loop) -> bool:
+        """Say what the operands of a turn are; False if one is nothing that a loop can have."""
+        keys = loop.keys = {kind: {} for kind in (Local, Carried, Same, Sequence_)}
+        at = 0
+        for place in range(loop.period):
+            own: list[Any] = []
+            for _ in self.program.instructions[self.dense[loop.start + place]].operands:
+                key = self.key(loop, at)
+                if key is None:
+                    return False
+                own.append(key)
+                kind, entry = key
+                keys[kind][entry] = None
+                while kind is Carried and entry[1] > 1:  # what is from further back is handed on from turn to turn
+                    entry = (entry[0], entry[1] - 1, entry[2][1:])
+                    keys[kind][entry] = None
+                at += 1
+            loop.places.append(own)
+            if all(kind is Same or (kind is Local and place_ in loop.fixed) for kind, place_ in own):
+                loop.fixed.add(place)
+        return len(loop.fixed) < loop.period
+
+    def key(self, loop: _Loop, column: int) -> Any:
+        """What the operands in a column are."""
+        first, second, stride = (int(row[column]) for row in (loop.first, loop.second, loop.strides))
+        last = second + stride * (loop.count - 2)
+        if stride == 0 and first == second:
+            return Same, first
+        if stride == loop.period and last >= loop.start:
+            if first >= loop.start:
+                return Local, first - loop.start
+            back = 1 if second >= loop.start else 1 + -(-(loop.start - second) // stride)
+            firsts = (first, *(second + stride * k for k in range(back - 1)))
+            return Carried, (second + stride * (back - 1) - loop.start, back, firsts)
+        if max(first, last) >= loop.start:
+            return None
+        earlier = self.earlier(first, last, stride)
+        if earlier is not None and (first - earlier.start) % earlier.period in earlier.fixed:
+            return Same, first
+        return Sequence_, (first, stride, loop.entering.get(column))
+
+    def earlier(self, first: int, last: int, stride: int) -> _Loop | None:
+        """The loop in whose turns numbers from first to last are, all in one place."""
+        found = self.loop_at(first)
+        whole = found is not None and found is self.loop_at(last) and stride % found.period == 0
+        return found if whole else None
+
+    def kind(self, number: int) -> TensorType:
+        """The type of a value by its number."""
+        return self.program.type(self.given[-1 - number] if number < 0 else self.dense[number])
+
+    def once(self, loop: _Loop, place: int, own: Sequence[Any]) -> Value:
+        """What is the same in all turns, before them."""
+        index = self.dense[loop.start + place]
+        i = self.program.instructions[index]
+        operands = tuple([(self.value(at) if kind is Same else loop.hoisted[at]).index for kind, at in own])
+        self.builder.origin = self.program.origin(index)
+        return self.builder.append(Instruction(i.op, operands, i.attributes, i.type))
+
+    # ---- sequences ---------------------------------------------------------------------------------------------
+
+    def sequence(self, loop: _Loop, first: int, stride: int, entered: int | None) -> tuple[Value, int, int]:
+        """What moves evenly, as an array with the turns along its first axis, where it starts, and its step."""
+        numbers = range(first, first + stride * loop.count, stride)
+        if entered is not None:  # in its turn an earlier loop sees what the turn before has computed
+            earlier = self.loop_at(first)
+            assert earlier is not None
+            turn, place = divmod(first - earlier.start, earlier.period)
+            return self.whole(earlier, (place, entered)), turn + 1, stride // earlier.period
+        if max(numbers[0], numbers[-1]) < 0:
+            found = self.windows([self.program.instructions[self.given[-1 - n]] for n in numbers])
+            if found is not None:
+                return found
+        earlier = self.earlier(numbers[0], numbers[-1], stride)
+        if earlier is not None:
+            turn, place = divmod(first - earlier.start, earlier.period)
+            return self.whole(earlier, place), turn, stride // earlier.period
+        rows = [self.value(n) for n in numbers]
+        return concat_along([reshape_to(row, (1, *row.shape)) for row in rows], 0), 0, 1
+
+    def windows(self, rows: Sequence[Instruction]) -> tuple[Value, int, int] | None:
+        """Slices of one array, one after another: the array, seen in rows."""
+        instructions = self.program.instructions
+        while all(i.op.name == "reshape" for i in rows):
+            rows = [instructions[i.operands[0]] for i in rows]
+        first = rows[0]
+        if first.op.name != "slice":
+            return None
+        whole, size, step = self.number[first.operands[0]], *first.attributes[1:]
+        key = first.op, whole, size, step
+        if any((i.op, self.number[i.operands[0]], *i.attributes[1:]) != key for i in rows):
+            return None
+        begins = np.array([i.attributes[0] for i in rows])
+        moves = begins[1] - begins[0]
+        (axes,) = np.nonzero(moves)
+        if len(axes) != 1 or any(s != 1 for s in step) or (np.diff(begins, axis=0) != moves).any():
+            return None
+        axis, move = int(axes[0]), int(moves[axes[0]])
+        width, start = size[axis], int(begins[0][axis])
+        x = self.value(whole)
+        if width > 1:
+            low = int(begins[:, axis].min())
+            if axis or abs(move) != width:
+                return None
+            count = len(rows)
+            box = slice_of(x, (low, *first.attributes[0][1:]), (count * width, *size[1:]), step)
+            return reshape_to(box, (count, width, *size[1:])), 0 if move > 0 else count - 1, move // width
+        begin, length = list(first.attributes[0]), list(size)
+        begin[axis], length[axis] = 0, x.shape[axis]
+        box = slice_of(x, tuple(begin), tuple(length), step)
+        if axis:
+            box = permute(box, (axis, *(a for a in range(x.rank) if a != axis)))
+        return box, start, move
+
+
+Local, Carried, Same, Sequence_ = "local", "carried", "same", "sequence"
+"""What an operand of a turn is: of the same turn, of turns before, the same in all, or moving."""
+GIVEN = {"slice", "reshape"}
