@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from numtape.dtypes import TensorType
 from numtape.ir.loop import Body, final, stacked
+from numtape.ir.op import Kind
 from numtape.ir.program import CONSTANT, INPUT, Builder, Instruction, Program, Value
 from numtape.ops.movement import concat_along, permute, reshape_to, slice_of
 from numtape.passes.simplify import exact
@@ -30,6 +31,9 @@ TRIED = 4
 WINDOW = 4
 """How many instructions look alike before anything else is compared."""
 
+ROW = 1 << 40
+"""How many numbers there are for what is given of one kind."""
+
 Rows = npt.NDArray[np.int64]
 
 
@@ -37,7 +41,7 @@ def reroll(program: Program) -> Program:
     """The same outputs, with loops for what repeats."""
     while len(program.instructions) > MIN_GAIN:
         shorter = _Rolling(program).run()
-        if shorter is None:
+        if shorter is None or len(shorter.instructions) >= len(program.instructions):
             break
         program = shorter
     return program
@@ -79,14 +83,18 @@ class _Rolling:
     """One round over a program.
 
     What needs nothing but inputs (inputs, literals, slices of inputs) is *given*: it may stand before any loop. All
-    else has dense numbers, in order; what is given has the numbers -1, -2, ..., equal ones the same.
+    else has dense numbers, in order. What is given has negative numbers: equal ones the same, and those of one kind in
+    a row of their own, so that they move evenly where a loop takes one after another.
     """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         instructions = program.instructions
         self.dense: list[int] = []
-        self.given: list[int] = []
+        self.given: dict[int, int] = {}
+        """By number, which instruction it is."""
+        kinds: dict[Any, list[int]] = {}
+        """For each kind of what is given the start of its row, and how many there are."""
         self.number: list[int] = []
         known: dict[Any, int] = {}
         codes: dict[Any, int] = {}
@@ -98,8 +106,10 @@ class _Rolling:
             if i.op is INPUT or i.op is CONSTANT or (i.op.name in GIVEN and all(k < 0 for k in operands)):
                 key = (i.op, i.type, exact(i.attributes), *operands)
                 if key not in known:
-                    self.given.append(index)
-                    known[key] = -len(self.given)
+                    row = kinds.setdefault((i.op, i.type, *(k // ROW for k in operands)), [-1 - ROW * len(kinds), 0])
+                    known[key] = row[0] - row[1]
+                    row[1] += 1
+                    self.given[known[key]] = index
                 self.number.append(known[key])
                 continue
             self.number.append(len(self.dense))
@@ -185,14 +195,17 @@ class _Rolling:
         """Whether a turn is like those that follow it but for the first values of what is carried."""
         differ = following - row != strides
         carried = (strides == period) & (following < start + period) & (following >= start)
-        return bool((carried[differ] & (row[differ] < start)).all())
+        if not (carried[differ] & (row[differ] < start)).all():
+            return False
+        pairs = zip(row[differ].tolist(), following[differ].tolist(), strict=True)
+        return all(self.kind(first) is self.kind(later) for first, later in pairs)
 
     # ---- writing loops ---------------------------------------------------------------------------------------------
 
     def rewrite(self) -> Program:
-        for number, index in enumerate(self.given, 1):
+        for number, index in self.given.items():
             if self.program.instructions[index].op is INPUT:
-                self.value(-number)
+                self.value(number)
         at = 0
         for loop in self.loops:
             for k in range(at, loop.start):
@@ -203,7 +216,7 @@ class _Rolling:
             self.write(k)
         outputs = tuple(self.value(self.number[k]).index for k in self.program.outputs)
         made = self.builder
-        return Program(tuple(made.instructions), outputs, self.program.donations, tuple(made.origins))
+        return beside(Program(tuple(made.instructions), outputs, self.program.donations, tuple(made.origins)))
 
     def write(self, number: int) -> None:
         index = self.dense[number]
@@ -220,7 +233,7 @@ class _Rolling:
         return found
 
     def written(self, number: int) -> Value:
-        index = self.given[-1 - number]
+        index = self.given[number]
         i = self.program.instructions[index]
         operands = tuple([self.value(self.number[k]).index for k in i.operands])
         self.builder.origin = self.program.origin(index)
@@ -312,6 +325,8 @@ class _Rolling:
                     keys[kind][entry] = None
                 at += 1
             loop.places.append(own)
+            if self.program.instructions[self.dense[loop.start + place]].op.kind is Kind.PART and own[0][0] is not Local:
+                return False  # cut between a loop and its parts
             if all(kind is Same or (kind is Local and place_ in loop.fixed) for kind, place_ in own):
                 loop.fixed.add(place)
         return len(loop.fixed) < loop.period
@@ -327,12 +342,18 @@ class _Rolling:
                 return Local, first - loop.start
             back = 1 if second >= loop.start else 1 + -(-(loop.start - second) // stride)
             firsts = (first, *(second + stride * k for k in range(back - 1)))
-            return Carried, (second + stride * (back - 1) - loop.start, back, firsts)
+            last = second + stride * (back - 1)
+            if any(self.kind(k) is not self.kind(last) for k in firsts):
+                return None
+            return Carried, (last - loop.start, back, firsts)
         if max(first, last) >= loop.start:
             return None
         earlier = self.earlier(first, last, stride)
         if earlier is not None and (first - earlier.start) % earlier.period in earlier.fixed:
             return Same, first
+        numbers = range(first, first + stride * loop.count, stride)
+        if earlier is None and len({self.kind(k) for k in numbers}) > 1:
+            return None
         return Sequence_, (first, stride, loop.entering.get(column))
 
     def earlier(self, first: int, last: int, stride: int) -> _Loop | None:
@@ -343,7 +364,7 @@ class _Rolling:
 
     def kind(self, number: int) -> TensorType:
         """The type of a value by its number."""
-        return self.program.type(self.given[-1 - number] if number < 0 else self.dense[number])
+        return self.program.type(self.given[number] if number < 0 else self.dense[number])
 
     def once(self, loop: _Loop, place: int, own: Sequence[Any]) -> Value:
         """What is the same in all turns, before them."""
@@ -363,8 +384,8 @@ class _Rolling:
             assert earlier is not None
             turn, place = divmod(first - earlier.start, earlier.period)
             return self.whole(earlier, (place, entered)), turn + 1, stride // earlier.period
-        if max(numbers[0], numbers[-1]) < 0:
-            found = self.windows([self.program.instructions[self.given[-1 - n]] for n in numbers])
+        if numbers[0] in self.given and numbers[-1] in self.given:
+            found = self.windows([self.program.instructions[self.given[n]] for n in numbers])
             if found is not None:
                 return found
         earlier = self.earlier(numbers[0], numbers[-1], stride)
@@ -407,6 +428,24 @@ class _Rolling:
         if axis:
             box = permute(box, (axis, *(a for a in range(x.rank) if a != axis)))
         return box, start, move
+
+
+def beside(program: Program) -> Program:
+    """The same program with the parts of each loop right behind it: so they are of one turn in a loop around."""
+    following: dict[int, list[int]] = {}
+    order: list[int] = []
+    for index, i in enumerate(program.instructions):
+        if i.op.kind is Kind.PART:
+            following.setdefault(i.operands[0], []).append(index)
+    for index, i in enumerate(program.instructions):
+        if i.op.kind is not Kind.PART:
+            order += [index, *following.get(index, ())]
+    new = {index: k for k, index in enumerate(order)}
+    made = [program.instructions[index] for index in order]
+    return Program(
+        tuple(Instruction(i.op, tuple([new[k] for k in i.operands]), i.attributes, i.type) for i in made),
+        tuple(new[k] for k in program.outputs), program.donations, tuple(program.origin(index) for index in order),
+    )  # fmt: skip
 
 
 Local, Carried, Same, Sequence_ = "local", "carried", "same", "sequence"
