@@ -41,7 +41,7 @@ class Direct:
             *[slot for _, slot, _ in segment.assigned],
             *[slot for _, slots in segment.packed for slot in slots],
         ]))  # fmt: skip
-        lowered = lower(node.path(), tuple(wanted), frozenset())
+        lowered = lower(node.path(), tuple(wanted), frozenset(), segment.equal)
         self.executable = lowered.compile()
         self.ran = lowered, *(segment.provenance or ())
         # Inputs come from a pool: arguments, Variables, what is captured, packs.

@@ -103,6 +103,8 @@ class Segment:
     numbers: list[tuple[int, TensorType]] = field(default_factory=list)
     """Slots of Python numbers, and `fresh` the numbers in their order."""
     fresh: list[Numbers] = field(default_factory=list)
+    equal: dict[int, int] = field(default_factory=dict)
+    """Slots of numbers that are the same at each call as that of another."""
     packs: list[tuple[Pack, tuple[int, ...]]] = field(default_factory=list)
     instructions: list[tuple[int, Instruction]] = field(default_factory=list)
     donations: list[tuple[int, int]] = field(default_factory=list)
@@ -340,6 +342,7 @@ class Recorder:
         packs_before: dict[int, tuple[int, ...]] = {}
         for stop, look, news, packs in [*self.looks, end]:
             segment = Segment(look=look)
+            constants: dict[Any, int] = {}
             for slot in range(start, stop):
                 i = instructions[slot]
                 if i.op is not INPUT:
@@ -349,6 +352,10 @@ class Recorder:
                     segment.numbers.append((slot, i.type))
                     if number in fresh:
                         segment.fresh.append(fresh[number])
+                        if not callable(fresh[number]):
+                            first = constants.setdefault((i.type, repr(fresh[number])), slot)
+                            if first != slot:
+                                segment.equal[slot] = first
                 elif slot in sources:
                     segment.sources.append((slot, sources[slot]))
             for slot, pack, _ in self.packs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,8 +40,13 @@ class Lowered:
         return self.executable
 
 
-def lower(path: Iterable[Node], wanted: tuple[int, ...], known: frozenset[int]) -> Lowered:
-    """The program that computes the wanted slots; `known` slots have been computed before and are inputs."""
+def lower(
+    path: Iterable[Node], wanted: tuple[int, ...], known: frozenset[int], equal: Mapping[int, int] = {}
+) -> Lowered:
+    """The program that computes the wanted slots; `known` slots have been computed before and are inputs.
+
+    `equal` maps slots of inputs to others that always hold the same: these alone are taken.
+    """
     instructions: list[Instruction] = []
     older: dict[int, int] = {}
     scalar_count = 0
@@ -52,7 +57,8 @@ def lower(path: Iterable[Node], wanted: tuple[int, ...], known: frozenset[int]) 
     needed = set(wanted)
     for index in range(len(instructions) - 1, -1, -1):
         if index in needed and index not in known:
-            needed.update(instructions[index].operands)
+            operands = instructions[index].operands
+            needed.update([equal.get(k, k) for k in operands] if equal else operands)
 
     order = sorted(needed)
     arrays, computed, scalars = [], [], []
@@ -75,7 +81,8 @@ def lower(path: Iterable[Node], wanted: tuple[int, ...], known: frozenset[int]) 
         if index in position:
             out.append(Instruction(INPUT, (), (position[index],), i.type))
         else:
-            out.append(Instruction(i.op, tuple(renamed[k] for k in i.operands), i.attributes, i.type))
+            operands = tuple([renamed[equal.get(k, k)] for k in i.operands] if equal else [renamed[k] for k in i.operands])
+            out.append(Instruction(i.op, operands, i.attributes, i.type))
 
     donations = []
     for k, slot in enumerate(wanted):
