@@ -59,21 +59,21 @@ def emit(program: Program, layout: Layout, stored: set[int], shared: dict[int, i
 
     `stored` are the values that others read; `shared` maps a stored value to the value whose memory it takes over.
     """
-    return _Emitter(program, layout, stored, shared).step()
+    return Emitter(program, layout, stored, shared).step()
 
 
 @dataclass(slots=True)
-class _Block:
+class Block:
     """Code in one place: the whole kernel, a row, or a loop over columns; inner blocks see the names of outer ones."""
 
-    outer: _Block | None = None
+    outer: Block | None = None
     names: dict[Any, str] = field(default_factory=dict)
     loads: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     stores: list[str] = field(default_factory=list)
 
     def find(self, key: Any) -> str | None:
-        block: _Block | None = self
+        block: Block | None = self
         while block is not None:
             if key in block.names:
                 return block.names[key]
@@ -85,15 +85,15 @@ class _Block:
         return [*self.loads, *self.lines, *self.stores]
 
 
-class _Emitter:
+class Emitter:
     def __init__(self, program: Program, layout: Layout, stored: set[int], shared: dict[int, int]) -> None:
         self.program, self.layout, self.stored, self.shared = program, layout, stored, shared
         self.members = {m.index: m for m in layout.members}
         self.names: dict[Any, str] = {}
         self.counts: dict[str, int] = {}
         self.pointers: dict[int, tuple[str, str, Argument]] = {}
-        self.kernel = _Block()
-        self.row = _Block(self.kernel)
+        self.kernel = Block()
+        self.row = Block(self.kernel)
         self.flat = layout.columns is None
         self.short = (layout.columns or SHORT_ROW + 1) <= SHORT_ROW
         self.columns = str(layout.columns) if self.short else "columns"
@@ -125,7 +125,7 @@ class _Emitter:
         parameters = (*self.pointers.values(), *scratch, *self.numbers.values(), *extents)
         names, types, arguments = zip(*parameters, strict=True)
         constants = [f"{name} = {text}" for text, name in self.constants.items()]
-        source = "\n".join([*constants, f"def kernel({', '.join(names)}):", *_indent(body)]) + "\n"
+        source = "\n".join([*constants, f"def kernel({', '.join(names)}):", *indented(body)]) + "\n"
         writes = tuple(m.index for m in self.layout.members if m.index in self.stored)
         return Step(Kernel(self.title(), source, types), arguments, writes)
 
@@ -146,16 +146,16 @@ class _Emitter:
                     row.names["value", m.index] = self.name("v", m.index)
                     self.store(m, row)
             self.row_code(stage)
-        return ["for i in range(rows):", *_indent([f"base = i * {self.columns}", *row.text])]
+        return ["for i in range(rows):", *indented([f"base = i * {self.columns}", *row.text])]
 
     def row_code(self, stage: int) -> None:
         for m in self.layout.members:
             if m.space is Level.ROW and m.stage == stage:
                 self.compute(m, self.row)
 
-    def loop(self, stage: int, outer: _Block, index: str, extent: str, blocked: bool) -> list[str]:
+    def loop(self, stage: int, outer: Block, index: str, extent: str, blocked: bool) -> list[str]:
         """One loop over elements, and around it the accumulators that live in registers; long sums run in blocks."""
-        block = _Block(outer)
+        block = Block(outer)
         for m in self.loops[stage]:
             if m.stage == stage:
                 self.compute(m, block)
@@ -180,9 +180,9 @@ class _Emitter:
                     before.append(f"{total} = {self.named('f64(0)')}")
                     after.append(f"{name} = {self.type(m.index).code}({total})")
         if not (blocked and starts):
-            return [*before, *starts, f"for {index} in range({extent}):", *_indent(block.text), *ends]
-        one = [f"for {index} in range(start, minimum(start + {BLOCK}, {extent})):", *_indent(block.text)]
-        return [*before, f"for start in range(0, {extent}, {BLOCK}):", *_indent([*starts, *one, *ends]), *after]
+            return [*before, *starts, f"for {index} in range({extent}):", *indented(block.text), *ends]
+        one = [f"for {index} in range(start, minimum(start + {BLOCK}, {extent})):", *indented(block.text)]
+        return [*before, f"for start in range(0, {extent}, {BLOCK}):", *indented([*starts, *one, *ends]), *after]
 
     # ---- which loop computes what ------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class _Emitter:
 
     # ---- one instruction ---------------------------------------------------------------------------------------
 
-    def compute(self, m: Member, block: _Block) -> None:
+    def compute(self, m: Member, block: Block) -> None:
         """Write the code for one member where it belongs."""
         if self.is_fold(m):
             self.fold(m, block)
@@ -238,10 +238,10 @@ class _Emitter:
         name = self.value(m, block)
         if m.index in self.kept:
             dtype = self.type(m.index)
-            block.stores.append(f"{self.keep(m, 'w', _storage(dtype), dtype.itemsize)}[j] = {_stored(name, dtype)}")
+            block.stores.append(f"{self.keep(m, 'w', storage(dtype), dtype.itemsize)}[j] = {stored(name, dtype)}")
         self.store(m, block)
 
-    def value(self, m: Member, block: _Block) -> str:
+    def value(self, m: Member, block: Block) -> str:
         """Write the expression of one member that is no fold."""
         i = self.instruction(m)
         operands = [self.operand(k, level, block) for k, level in zip(i.operands, m.operands, strict=True)]
@@ -265,10 +265,10 @@ class _Emitter:
             return str(i.op.kernel(i.attributes, [self.program.type(k) for k in i.operands]))
         return i.op.kernel or ""
 
-    def store(self, m: Member, block: _Block) -> None:
+    def store(self, m: Member, block: Block) -> None:
         if m.index in self.stored:
             place = f"{self.pointer(m.index)}[{self.subscript(m.level, self.program.type(m.index).size)}]"
-            block.stores.append(f"{place} = {_stored(self.name('v', m.index), self.type(m.index))}")
+            block.stores.append(f"{place} = {stored(self.name('v', m.index), self.type(m.index))}")
 
     # ---- folds -------------------------------------------------------------------------------------------------
 
@@ -284,7 +284,7 @@ class _Emitter:
             text = text.format(lowest=lowest, highest=highest)
         return self.named(text.replace("T(", f"{_constructor(dtype)}("))
 
-    def fold(self, m: Member, block: _Block) -> None:
+    def fold(self, m: Member, block: Block) -> None:
         i = self.instruction(m)
         dtype = i.type.dtype
         x = self.operand(i.operands[0], m.operands[0], block)
@@ -308,11 +308,11 @@ class _Emitter:
             text = (register if dtype.is_floating else plain).format(acc=name, x=x)
             block.lines.append(f"{name} = {_typed(text, dtype)}")
 
-    def fold_rows(self, m: Member, x: str, block: _Block) -> None:
+    def fold_rows(self, m: Member, x: str, block: Block) -> None:
         """A fold that leaves one number a column, of all rows or of some in succession, accumulates in memory."""
         i = self.instruction(m)
         dtype = i.type.dtype
-        pointer, start = self.pointer(m.index), _stored(self.start(m), dtype)
+        pointer, start = self.pointer(m.index), stored(self.start(m), dtype)
         place = f"{pointer}[{self.subscript(m.level, i.type.size)}]"
         period = self.layout.size // i.type.size
         count, row, last = self.columns, "i", "rows"
@@ -333,8 +333,8 @@ class _Emitter:
                 f"        {place} = {dtype.code}({total}[j])",
                 f"        {total}[j] = {self.named('f64(0)')}",
             ]
-        text = FOLDS[i.op.kernel][2].format(acc=_loaded(place, dtype), x=x)
-        block.stores.append(f"{place} = {_stored(_typed(text, dtype), dtype)}")
+        text = FOLDS[i.op.kernel][2].format(acc=loaded(place, dtype), x=x)
+        block.stores.append(f"{place} = {stored(_typed(text, dtype), dtype)}")
 
     def is_float_sum(self, m: Member) -> bool:
         i = self.instruction(m)
@@ -342,7 +342,7 @@ class _Emitter:
 
     # ---- operands ----------------------------------------------------------------------------------------------
 
-    def operand(self, value: int, level: Level, block: _Block) -> str:
+    def operand(self, value: int, level: Level, block: Block) -> str:
         """The name that holds an operand; it is loaded where it has none."""
         source = root(self.program, value)
         known = block.find(("value", source))
@@ -362,9 +362,9 @@ class _Emitter:
         place = self.subscript(level, self.program.type(source).size)
         return block.find(key) or self.load(key, f"{self.pointer(source)}[{place}]", self.type(source), block)
 
-    def load(self, key: Any, place: str, dtype: DType, block: _Block) -> str:
+    def load(self, key: Any, place: str, dtype: DType, block: Block) -> str:
         name = block.names[key] = self.name("x", len(self.names))
-        block.loads.append(f"{name} = {_loaded(place, dtype)}")
+        block.loads.append(f"{name} = {loaded(place, dtype)}")
         return name
 
     def inline(self, i: Instruction, level: Level) -> str:
@@ -428,11 +428,11 @@ class _Emitter:
     def pointer(self, value: int) -> str:
         memory = self.shared.get(value, value)
         name = self.name("p", memory)
-        self.pointers.setdefault(memory, (name, f"{_storage(self.type(value))}*", Pointer(memory)))
+        self.pointers.setdefault(memory, (name, f"{storage(self.type(value))}*", Pointer(memory)))
         return name
 
 
-def _storage(dtype: DType) -> str:
+def storage(dtype: DType) -> str:
     return "u8" if dtype.is_bool else dtype.code
 
 
@@ -446,13 +446,13 @@ def _typed(text: str, dtype: DType) -> str:
     return text if done else f"{dtype.code}({text})"
 
 
-def _stored(text: str, dtype: DType) -> str:
+def stored(text: str, dtype: DType) -> str:
     return f"u8({text})" if dtype.is_bool else text
 
 
-def _loaded(text: str, dtype: DType) -> str:
+def loaded(text: str, dtype: DType) -> str:
     return f"({text} != 0)" if dtype.is_bool else text
 
 
-def _indent(lines: Sequence[str]) -> list[str]:
+def indented(lines: Sequence[str]) -> list[str]:
     return [f"    {line}" for line in lines or ["pass"]]

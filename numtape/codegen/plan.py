@@ -45,7 +45,16 @@ class Plan:
 
 def plan(program: Program) -> Plan:
     """Optimize a program and lay out its execution."""
-    program = simplify(legalize(simplify(expand(reroll(program)))))
+    return lay_down(optimize(program))
+
+
+def optimize(program: Program) -> Program:
+    """The same in fewer instructions, and in those that fusion knows."""
+    return simplify(legalize(simplify(expand(reroll(program)))))
+
+
+def lay_down(program: Program) -> Plan:
+    """Steps and memory for an optimized program."""
     schedule = fuse(program)
     readers = _readers(program, schedule.groups)
     outputs = {root(program, k) for k in program.outputs}
@@ -53,7 +62,7 @@ def plan(program: Program) -> Plan:
     steps: list[Step | LoopStep] = []
     for number, group in enumerate(schedule.groups):
         if program.instructions[group.members[0]].op.kind is Kind.LOOP:
-            steps.append(loop_step(program, group.members, shared, plan))
+            steps.append(loop_step(program, group.members, shared, optimize, lay_down))
         elif group.layout is None:
             steps += _calls(program, group.members[0], shared)
         else:

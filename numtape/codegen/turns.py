@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from numtape.codegen.emit_turns import Carried, Moving, Same, Target, emit_turns
 from numtape.dtypes import TensorType
 from numtape.ir.kernel import Argument, Kernel, Pointer, Scratch, Step
 from numtape.ir.loop import FINAL, STACKED, parts
@@ -68,10 +69,16 @@ class LoopStep:
 
 
 def loop_step(
-    program: Program, members: Sequence[int], shared: dict[int, int], plan: Callable[[Program], Plan]
-) -> LoopStep:
+    program: Program,
+    members: Sequence[int],
+    shared: dict[int, int],
+    optimize: Callable[[Program], Program],
+    lay_down: Callable[[Program], Plan],
+) -> Step | LoopStep:
     """The step of a loop, the first of the members, and its parts, the others."""
-    return _Loop(program, members, shared).step(plan)
+    loop = _Loop(program, members, shared)
+    body = optimize(loop.wanted())
+    return loop.kernel(body) or loop.step(lay_down(body))
 
 
 def carried_from(program: Program, part: int) -> int | None:
@@ -98,13 +105,19 @@ class _Loop:
         self.arguments: dict[Argument, int] = {}
         self.places: dict[int, Place] = {}
         self.names = 0
+        self.finals, self.stacks = self.demanded(FINAL), self.demanded(STACKED)
+        self.live = self.needed([*self.finals, *self.stacks])
 
     def argument(self, argument: Argument) -> int:
         return self.arguments.setdefault(argument, len(self.arguments))
 
+    def pointer(self, value: int) -> Pointer:
+        """Where a value of the program around is."""
+        return Pointer(self.shared.get(value, value))
+
     def outside(self, value: int) -> int:
         """The argument that is a value of the program around."""
-        return self.argument(Pointer(self.shared.get(value, value)))
+        return self.argument(self.pointer(value))
 
     def also(self, place: Place) -> int:
         """A name in the body for a place of its own."""
@@ -122,7 +135,7 @@ class _Loop:
                 found[i.attributes[0]] = part
         return found
 
-    def live(self, wanted: Sequence[int]) -> list[int]:
+    def needed(self, wanted: Sequence[int]) -> list[int]:
         """What is carried and needed."""
         instructions = self.body.instructions
         inputs = {value: k for k, value in enumerate(self.body.inputs)}
@@ -139,11 +152,31 @@ class _Loop:
                 waiting.append(self.body.outputs[inputs[value]])
         return sorted(found)
 
-    def step(self, plan: Callable[[Program], Plan]) -> LoopStep:
-        body, finals, stacks = self.body, self.demanded(FINAL), self.demanded(STACKED)
-        carried = self.live([*finals, *stacks])
-        outputs = [*(body.outputs[k] for k in carried), *stacks, *finals]
-        inner = plan(Program(body.instructions, tuple(outputs), tuple(enumerate(carried)), body.origins))
+    def wanted(self) -> Program:
+        """The body with the outputs that are wanted: what is carried, then what is stacked, then last values."""
+        body = self.body
+        outputs = [*(body.outputs[k] for k in self.live), *self.stacks, *self.finals]
+        return Program(body.instructions, tuple(outputs), tuple(enumerate(self.live)), body.origins)
+
+    def kernel(self, body: Program) -> Step | None:
+        """The whole loop as one kernel, if its values are single numbers."""
+        inputs: dict[int, Same | Carried | Moving] = {}
+        for k, operand in enumerate(self.operands):
+            source = self.pointer(operand)
+            if k >= self.carried + self.same:
+                inputs[k] = Moving(source, *self.windows[k - self.carried - self.same])
+            elif k >= self.carried:
+                inputs[k] = Same(source)
+            elif k in self.live:
+                inputs[k] = Carried(source, self.live.index(k))
+        parts_ = [*self.stacks.values(), *self.finals.values()]
+        targets = [
+            Target(self.pointer(part), len(self.live) + n, n < len(self.stacks)) for n, part in enumerate(parts_)
+        ]
+        return emit_turns(body, inputs, targets, self.count, tuple(self.parts))
+
+    def step(self, inner: Plan) -> LoopStep:
+        body, finals, stacks, carried = self.body, self.finals, self.stacks, self.live
         given = {inner.program.instructions[k].attributes[0]: k for k in inner.program.inputs}
         found = [at if kind == "new" else given[at] for kind, at in inner.results]
         ends = len(carried), len(carried) + len(stacks)

@@ -325,7 +325,8 @@ class _Rolling:
                     keys[kind][entry] = None
                 at += 1
             loop.places.append(own)
-            if self.program.instructions[self.dense[loop.start + place]].op.kind is Kind.PART and own[0][0] is not Local:
+            kind = self.program.instructions[self.dense[loop.start + place]].op.kind
+            if kind is Kind.PART and own[0][0] is not Local:
                 return False  # cut between a loop and its parts
             if all(kind is Same or (kind is Local and place_ in loop.fixed) for kind, place_ in own):
                 loop.fixed.add(place)

@@ -81,8 +81,8 @@ def lower(
         if index in position:
             out.append(Instruction(INPUT, (), (position[index],), i.type))
         else:
-            operands = tuple([renamed[equal.get(k, k)] for k in i.operands] if equal else [renamed[k] for k in i.operands])
-            out.append(Instruction(i.op, operands, i.attributes, i.type))
+            operands = [equal.get(k, k) for k in i.operands] if equal else i.operands
+            out.append(Instruction(i.op, tuple([renamed[k] for k in operands]), i.attributes, i.type))
 
     donations = []
     for k, slot in enumerate(wanted):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from numtape.backends import native
 from numtape.backends.reference import interpret
-from numtape.codegen.plan import plan
 from numtape.dtypes import float64, tensor_type
 from numtape.ir.loop import LOOP
 from numtape.ir.op import REGISTRY
