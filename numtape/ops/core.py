@@ -8,7 +8,7 @@ The recorder is installed by the layer above, so that nothing here imports it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from types import CodeType
 from typing import Any, TypeAlias
 
@@ -252,7 +252,8 @@ def map_op(
     """The record of an op on single elements; see `elementwise`."""
     groups = tuple(groups) or ("T",) * len(parameters)
 
-    def infer(types: Sequence[TensorType], values: tuple[Any, ...]) -> TensorType:
+    @lru_cache(1024)  # a loop that is written out asks the same again and again
+    def inferred(types: tuple[TensorType, ...], values: tuple[Any, ...]) -> TensorType:
         for group in dict.fromkeys(groups):
             members = [t for t, g in zip(types, groups, strict=True) if g == group]
             check_group(name, members)
@@ -263,6 +264,9 @@ def map_op(
         else:
             dtype = result if isinstance(result, DType) else result(*values)
         return tensor_type(dtype, shape)
+
+    def infer(types: Sequence[TensorType], values: tuple[Any, ...]) -> TensorType:
+        return inferred(tuple(types), values)
 
     return Op(
         name, Kind.MAP, parameters, attributes, infer, reference, gradient, kernel,

@@ -81,7 +81,7 @@ def lower(
         if index in position:
             out.append(Instruction(INPUT, (), (position[index],), i.type))
         else:
-            operands = [equal.get(k, k) for k in i.operands] if equal else i.operands
+            operands = tuple([equal.get(k, k) for k in i.operands]) if equal else i.operands
             out.append(Instruction(i.op, tuple([renamed[k] for k in operands]), i.attributes, i.type))
 
     donations = []
