@@ -7,7 +7,7 @@ the recordings of one signature form a tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from numtape import nest
 from numtape.backends.buffer import Buffer
 from numtape.dtypes import TensorType
+from numtape.functions.turns import Turns
 from numtape.ir.program import INPUT, Instruction
 from numtape.ops.core import PUBLIC
 from numtape.ops.random import DRAWS, STREAMS
@@ -176,6 +177,8 @@ class Recorder:
         """Numbers that are asked for anew at each call: from which on, how many, and how."""
         self.looks: list[tuple[int, Look, dict[int, int], list[tuple[Pack, tuple[int, ...]]]]] = []
         """Each look with the length, and the slots of assigned Variables and packs by then."""
+        self.unrolled: list[tuple[int, str]] = []
+        """Loops over tensors that were recorded turn by turn: the length by then, and why."""
         self.quiet = False
         self.around: Recorder | None = STATE.trace.recorder
         self.reason: GaveUp | None = None
@@ -267,6 +270,10 @@ class Recorder:
     def _assigned(self) -> tuple[dict[int, int], list[tuple[Pack, tuple[int, ...]]]]:
         news = {key: v._value._slot for key, (v, _) in self.before.items()}
         return news, [(pack, pack.slots) for pack, _ in self.packs_before.values()]
+
+    def turns(self, count: int, element: Callable[[int], Any]) -> Iterator[Any]:
+        """The elements of a loop, which are asked for as far as it takes to know the rest."""
+        return Turns(self, count, element)
 
     def mark(self) -> Any:
         """What is known of looks and assignments, for `rewind`."""

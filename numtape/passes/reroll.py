@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from numtape.dtypes import TensorType
+from numtape.dtypes import Shape, TensorType
 from numtape.ir.loop import Body, final, stacked
 from numtape.ir.op import Kind
 from numtape.ir.program import CONSTANT, INPUT, Builder, Instruction, Program, Value
@@ -414,21 +414,26 @@ class _Rolling:
         if len(axes) != 1 or any(s != 1 for s in step) or (np.diff(begins, axis=0) != moves).any():
             return None
         axis, move = int(axes[0]), int(moves[axes[0]])
-        width, start = size[axis], int(begins[0][axis])
-        x = self.value(whole)
-        if width > 1:
-            low = int(begins[:, axis].min())
-            if axis or abs(move) != width:
-                return None
-            count = len(rows)
-            box = slice_of(x, (low, *first.attributes[0][1:]), (count * width, *size[1:]), step)
-            return reshape_to(box, (count, width, *size[1:])), 0 if move > 0 else count - 1, move // width
-        begin, length = list(first.attributes[0]), list(size)
-        begin[axis], length[axis] = 0, x.shape[axis]
-        box = slice_of(x, tuple(begin), tuple(length), step)
-        if axis:
-            box = permute(box, (axis, *(a for a in range(x.rank) if a != axis)))
-        return box, start, move
+        return window(self.value(whole), first.attributes[0], size, axis, move, len(rows))
+
+
+def window(x: Value, begin: Shape, size: Shape, axis: int, move: int, count: int) -> tuple[Value, int, int] | None:
+    """Boxes of an array that move along an axis, seen in rows: the rows, where they start, and their step.
+
+    None if they overlap, or leave gaps within a row.
+    """
+    width, step = size[axis], (1,) * len(size)
+    if width > 1:
+        if axis or abs(move) != width:
+            return None
+        low = min(begin[0], begin[0] + move * (count - 1))
+        box = slice_of(x, (low, *begin[1:]), (count * width, *size[1:]), step)
+        return reshape_to(box, (count, width, *size[1:])), 0 if move > 0 else count - 1, move // width
+    whole = [n if a == axis else s for a, (n, s) in enumerate(zip(x.shape, size, strict=True))]
+    box = slice_of(x, tuple(b * (a != axis) for a, b in enumerate(begin)), tuple(whole), step)
+    if axis:
+        box = permute(box, (axis, *(a for a in range(x.rank) if a != axis)))
+    return box, begin[axis], move
 
 
 def beside(program: Program) -> Program:

@@ -145,7 +145,7 @@ class Tensor(Typed):
     def __iter__(self) -> Iterator[Tensor]:
         if not self.shape:
             raise TypeError("a tensor of shape () cannot be iterated over")
-        return (self[k] for k in range(self.shape[0]))
+        return on_iteration[0](self.shape[0], self.__getitem__)
 
     def __contains__(self, item: Any) -> bool:
         return bool(np.any(self.numpy() == np.asarray(item)))
@@ -195,6 +195,8 @@ def truth(array: npt.NDArray[Any]) -> bool:
 View = Callable[[npt.NDArray[Any]], Any]
 on_look: list[Callable[[Tensor, View], None]] = [lambda tensor, view: None]
 """What is told that Python looks at a tensor's elements, and as what; the layer above puts its own there."""
+on_iteration: list[Callable[[int, Callable[[int], Any]], Iterator[Any]]] = [lambda count, row: map(row, range(count))]
+"""What gives the elements of a loop, by how many there are and what gives one; so does this."""
 
 
 EPOCH = array.array("q", [0])

@@ -45,7 +45,7 @@ from numtape.tape.operands import (
     operand_values,
 )
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import EPOCH, Tensor, View, buffer_of, copied, on_look
+from numtape.tape.tensor import EPOCH, Tensor, View, buffer_of, copied, on_iteration, on_look
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -779,6 +779,12 @@ def note_look_at(variable: Any) -> None:
         state.trace.exits.append((ref(variable), state.trace.node.length, frame.f_code, frame.f_lasti))
 
 
+def elements(count: int, element: Callable[[int], Any]) -> Iterator[Any]:
+    """What a loop runs over; where a function is recorded, a few turns may stand for all."""
+    recorder = STATE.trace.recorder
+    return map(element, range(count)) if recorder is None else recorder.turns(count, element)
+
+
 def refuse_recording() -> None:
     """What follows differs from call to call, as only Python knows: a function that is recorded is not recorded."""
     if STATE.trace.recorder is not None:
@@ -811,4 +817,5 @@ def _is_numpy(frame: FrameType) -> bool:
 
 
 on_look[0] = _note_look
+on_iteration[0] = elements
 install_recorder(record)
