@@ -16,12 +16,14 @@ from numtape.data import stages
 from numtape.data.iterator import Iterator
 from numtape.data.orders import stream_of
 from numtape.data.stages import INFINITE, UNKNOWN, Ramp, Rows, Stage
+from numtape.data.turns import recorded
 from numtape.dtypes import DType, as_dtype, int64
 from numtape.ops.core import freeze
 from numtape.ops.rearrange import integer
 from numtape.tape.apart import Apart
 from numtape.tape.spec import TensorSpec
 from numtape.tape.tensor import Tensor, check_number, from_numpy
+from numtape.tape.trace import STATE
 
 AUTOTUNE = -1
 INFINITE_CARDINALITY, UNKNOWN_CARDINALITY = INFINITE, UNKNOWN
@@ -395,8 +397,11 @@ class Dataset:
     def __bool__(self) -> bool:
         return True
 
-    def __iter__(self) -> Iterator:
-        return Iterator(self._stage)
+    def __iter__(self) -> Any:
+        """The elements; in a loop of an `nt.function` a few batches of a table may stand for all."""
+        recorder = STATE.trace.recorder
+        found = None if recorder is None else recorded(self._stage, recorder)
+        return Iterator(self._stage) if found is None else found
 
     def as_numpy_iterator(self) -> Any:
         """The elements with NumPy arrays and numbers in place of tensors.

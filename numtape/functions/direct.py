@@ -17,7 +17,7 @@ from numtape import nest
 from numtape.backends.buffer import ALONE_IN_MAP, Buffer
 from numtape.backends.native import chooser
 from numtape.cache.statistics import COUNTERS
-from numtape.functions.recording import Argument, Array, Output, OutputRows, Segment
+from numtape.functions.recording import Argument, Array, Drawn, Output, OutputRows, Segment
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.lower import lower
 from numtape.tape.tensor import EPOCH, Tensor, buffer_of
@@ -82,7 +82,7 @@ class Direct:
     @property
     def copies_arrays(self) -> bool:
         """Whether the function captured an array that no program can read where it is."""
-        return any(isinstance(c, Array) and c.buffer is None for c in self.captured)
+        return any(isinstance(c, Array | Drawn) and c.buffer is None for c in self.captured)
 
     @property
     def in_place(self) -> bool:

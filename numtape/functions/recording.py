@@ -60,9 +60,23 @@ class Array:
         return tensor
 
 
-Source = Argument | Variable | Tensor | Array
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """An array that is made anew at each call, such as the order of a dataset."""
+
+    owner: Any
+    """What it is the order of."""
+    draw: Callable[[], npt.NDArray[Any]]
+    type: TensorType
+    buffer = None
+
+    def tensor(self) -> Tensor:
+        return from_numpy(self.draw())
+
+
+Source = Argument | Variable | Tensor | Array | Drawn
 """Where an input comes from at each call: an argument; a Variable, at its value; a tensor, or an array as it is by
-then, that the function captured."""
+then, that the function captured; or an array that is made then."""
 
 
 Numbers = tuple[Any, ...] | Callable[[], Sequence[Any]]
@@ -171,6 +185,7 @@ class Recorder:
         self.before: dict[int, tuple[Variable, Tensor]] = {}
         self.packs_before: dict[int, tuple[Pack, Any]] = {}
         self.arrays: dict[int, tuple[Tensor, npt.NDArray[Any]]] = {}
+        self.drawn: dict[int, tuple[Tensor, Drawn]] = {}
         self.packs: list[tuple[int, Pack, int]] = []
         """The length at which a pack was taken in, and the number of its first input."""
         self.live: dict[int, tuple[int, Callable[[], Sequence[Any]]]] = {}
@@ -197,6 +212,10 @@ class Recorder:
         """A tensor was made of something that may be an array, whose elements may differ at the next call."""
         if isinstance(given, np.ndarray):
             self.arrays[id(tensor)] = tensor, given
+
+    def note_drawn(self, tensor: Tensor, owner: Any, draw: Callable[[], npt.NDArray[Any]]) -> None:
+        """A tensor is of an array that is made anew at each call."""
+        self.drawn[id(tensor)] = tensor, Drawn(owner, draw, tensor._type)
 
     def note_pack(self, pack: Pack) -> None:
         """A pack's values become inputs."""
@@ -271,9 +290,11 @@ class Recorder:
         news = {key: v._value._slot for key, (v, _) in self.before.items()}
         return news, [(pack, pack.slots) for pack, _ in self.packs_before.values()]
 
-    def turns(self, count: int, element: Callable[[int], Any]) -> Iterator[Any]:
-        """The elements of a loop, which are asked for as far as it takes to know the rest."""
-        return Turns(self, count, element)
+    def turns(
+        self, count: int, element: Callable[[int], Any], rest: Sequence[Callable[[], Any]] = ()
+    ) -> Iterator[Any]:
+        """The elements of a loop, which are asked for as far as it takes to know the others; then those of `rest`."""
+        return Turns(self, count, element, rest)
 
     def mark(self) -> Any:
         """What is known of looks and assignments, for `rewind`."""
@@ -399,6 +420,8 @@ class Recorder:
                 continue
             if id(tensor) in self.numbers:
                 sources[slot] = Argument(self.numbers[id(tensor)])
+            elif id(tensor) in self.drawn:
+                sources[slot] = self.drawn[id(tensor)][1]
             elif slot in reads:
                 sources[slot] = reads[slot]
             elif id(tensor) in olds:
@@ -465,6 +488,8 @@ def _as_result(x: Any) -> Any:
 def _name(source: Source) -> str:
     if isinstance(source, Argument):
         return f"argument {source.number}"
+    if isinstance(source, Drawn):
+        return "the order of a dataset"
     return source.name if isinstance(source, Variable) else "a captured array"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from numtape import nest
 from numtape.backends.buffer import Buffer
-from numtape.functions.recording import Argument, Output, OutputRows, Segment, Source
+from numtape.functions.recording import Argument, Array, Output, OutputRows, Segment, Source
 from numtape.ir.program import Builder, Instruction, Value
 from numtape.ops.movement import same
 from numtape.ops.random import DRAWS, STREAMS
@@ -193,7 +193,10 @@ class Replay:
             return source
         tensor = source.tensor()
         if self.trace.recorder is not None:
-            self.trace.recorder.note_array(tensor, source.array)
+            if isinstance(source, Array):
+                self.trace.recorder.note_array(tensor, source.array)
+            else:
+                self.trace.recorder.note_drawn(tensor, source.owner, source.draw)
         return tensor
 
     def _look(self, segment: Segment) -> Any:

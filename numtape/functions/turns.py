@@ -9,7 +9,7 @@ differ, in which Python looks at a value, or whose tensors are kept turn by turn
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from numtape.ops.movement import reshape_to
 from numtape.passes.reroll import window
 from numtape.passes.simplify import exact
 from numtape.tape.tensor import EPOCH
+from numtape.tape.trace import STATE
 
 if TYPE_CHECKING:
     from numtape.functions.recording import Recorder
@@ -46,8 +47,11 @@ class Differs(Exception):
 class Turns:
     """The elements of a loop in a function that is recorded, an iterator: a few, if these stand for all."""
 
-    def __init__(self, recorder: Recorder, count: int, element: Callable[[int], Any]) -> None:
-        self._recorder, self._count, self._element = recorder, count, element
+    def __init__(
+        self, recorder: Recorder, count: int, element: Callable[[int], Any], rest: Sequence[Callable[[], Any]] = ()
+    ) -> None:
+        """`rest` gives elements that come after the others, and are unlike them."""
+        self._recorder, self._count, self._element, self._rest = recorder, count, element, list(rest)
         self._started = len(recorder.looks), len(recorder.draws)
         self._marks = [_mark(recorder)]
         self._given = 0
@@ -62,6 +66,8 @@ class Turns:
             if k > 3 and self._stands_for_all():
                 self._given = self._count
         if self._given >= self._count:
+            if self._rest:
+                return self._rest.pop(0)()
             raise StopIteration
         self._given += 1
         return self._element(k)
@@ -74,6 +80,8 @@ class Turns:
                 raise Differs("the loop is left")
             if any(isinstance(x, WRAPPERS) or type(x).__module__ == "itertools" for x in gc.get_referrers(self)):
                 raise Differs("the loop goes over other things, too, as with zip or enumerate")
+            if len(STATE.tapes) > 1:
+                raise Differs("a tape records around it")
             if (len(recorder.looks), len(recorder.draws)) != self._started:
                 raise Differs("Python looks at a value, or numbers are drawn at random")
             _Rest(recorder, self._marks, self._count - self._given).write()

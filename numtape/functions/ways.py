@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from numtape.functions.direct import Direct
-from numtape.functions.recording import Argument, Array, GaveUp, Look, Recorder, Segment, as_result
+from numtape.functions.recording import Argument, Array, Drawn, GaveUp, Look, Recorder, Segment, as_result
 from numtape.functions.replay import Replay
 from numtape.functions.signature import filled
 from numtape.tape.explain import line_of
@@ -206,6 +206,8 @@ def _same_source(x: Any, y: Any) -> bool:
         return True
     if type(x) is not type(y) or isinstance(x, Variable):
         return False
+    if isinstance(x, Drawn):
+        return x.owner is y.owner and x.type is y.type
     if isinstance(x, Argument):
         return bool(x.number == y.number)
     a, b = (s.tensor() if isinstance(s, Array) else s for s in (x, y))
