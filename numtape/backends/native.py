@@ -22,12 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 from numtape.backends.buffer import ALIGNMENT, ALONE, Buffer, allocate
+from numtape.backends.by_turns import SECONDS, WATCHERS, ByTurns
 from numtape.cache import kernels
 from numtape.codegen import blas
 from numtape.codegen.plan import Plan, plan
 from numtape.codegen.turns import LoopStep, Place
 from numtape.dtypes import TensorType
 from numtape.ir.kernel import Kernel, Native, Pointer, Scratch, Step
+from numtape.ir.loop import FINAL
 from numtape.ir.program import Program
 from numtape.passes.layout import root
 
@@ -88,6 +90,11 @@ class Executable:
         for step in _all_steps(self.plan.steps):
             kernels.address(step.kernel)  # compiles what is not
         self.entry = _runner()
+        self._loop = self._long_loop()
+        if self._loop is not None:
+            self.entry = self._enter
+        self._turns: weakref.WeakValueDictionary[int, ByTurns] = weakref.WeakValueDictionary()
+        """For the header of each binding its loop."""
         self.idle: list[_Binding] = []
         self.new_range = range(len(self.new))
         self.donated = tuple(v for kind, v in self.plan.results if kind == "donated")
@@ -104,6 +111,22 @@ class Executable:
         self.entry(binding.header_address)
         self.idle.append(binding)
         return found
+
+    def _long_loop(self) -> int | None:
+        """The step that is a loop to be run some turns at a time: one that keeps nothing but what it hands on."""
+        program = self.plan.program
+        loops = [
+            k for k, step in enumerate(self.plan.steps)
+            if isinstance(step, LoopStep) and all(program.instructions[part].op is FINAL for part in step.writes)
+        ]  # fmt: skip
+        return max(loops, key=lambda k: self.plan.steps[k].count, default=None)  # type: ignore[union-attr]
+
+    def _enter(self, address: int) -> None:
+        turns = self._turns[address]
+        if WATCHERS or turns.seconds * turns.count > SECONDS or not turns.seconds:
+            turns.run(_runner())
+        else:
+            _runner()(address)
 
     def prepare(self, arrays: Sequence[Buffer], scalars: Sequence[Any]) -> tuple[_Binding, list[Buffer]]:
         """A binding with the arguments in it, and the buffers that `entry` will fill."""
@@ -185,7 +208,11 @@ class Executable:
         )
         results = [allocate(type) for _, type in self.new]
         _make_room(self, arena.nbytes + sum(buffer.array.nbytes for buffer in results))
-        return _Binding(header, row, results, (arena, patch_array, table))
+        turns = None
+        if self._loop is not None:
+            start = (int(table.calls[2 * self._loop + 1]) - table.blocks.ctypes.data) // 8
+            turns = self._turns[header.ctypes.data] = ByTurns(header, table.calls, table.blocks[start:], self._loop)
+        return _Binding(header, row, results, (arena, patch_array, table, turns))
 
 
 class _Word(NamedTuple):
