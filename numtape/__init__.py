@@ -63,6 +63,7 @@ _LATER = {
     "Function": "functions",
     "explain": "explaining",
     "function": "functions",
+    "progress": "functions",
     **{name: name for name in ("config", "data", "debug", "debugging", "queue", "testing", "train")},
 }
 globals().update(_namespaces(__name__))

@@ -78,7 +78,7 @@ class Turns:
         try:
             if recorder.trace.recorder is not recorder:
                 raise Differs("the loop is left")
-            if any(isinstance(x, WRAPPERS) or type(x).__module__ == "itertools" for x in gc.get_referrers(self)):
+            if _is_wrapped(self):
                 raise Differs("the loop goes over other things, too, as with zip or enumerate")
             if len(STATE.tapes) > 1:
                 raise Differs("a tape records around it")
@@ -89,6 +89,13 @@ class Turns:
             recorder.unrolled.append((recorder.trace.node.length, str(reason)))
             return False
         return True
+
+
+def _is_wrapped(turns: Turns) -> bool:
+    """Whether Python's loop asks something else for its elements, which asks this and others."""
+    holders = gc.get_referrers(turns)
+    holders += gc.get_referrers(*[x for x in holders if type(x) is tuple])  # zip has its iterators in one
+    return any(isinstance(x, WRAPPERS) or type(x).__module__ == "itertools" for x in holders)
 
 
 def _mark(recorder: Recorder) -> _Mark:

@@ -1,0 +1,398 @@
+"""Loops over tensors and datasets in recorded functions: a few turns are recorded, and the results are as in Python."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import numtape as nt
+from numtape import nest
+from numtape.backends import by_turns
+
+ROWS = np.linspace(-1, 1, 40, dtype=np.float32)
+
+
+def loops_of(fn):
+    """How many `loop` instructions there are in the recordings of a function."""
+    found = 0
+    for ways in fn._recordings.values():
+        segments = [ways._root] if ways._root else []
+        while segments:
+            segment = segments.pop()
+            segments += segment.following.values()
+            found += sum(i.op.name == "loop" for _, i in segment.instructions)
+    return found
+
+
+def check(function, *args, loops=1):
+    """The function, which gives the same recorded as in Python, at the first call and at another."""
+    fn = nt.function(function)
+    expected = nest.flatten(function(*args))
+    for _ in range(2):
+        for x, y in zip(expected, nest.flatten(fn(*args)), strict=True):
+            np.testing.assert_allclose(np.asarray(y), np.asarray(x), rtol=1e-5, atol=1e-6)
+    assert loops_of(fn) == loops
+    return fn
+
+
+def test_a_loop_over_a_range_is_recorded_in_part():
+    recorded = []
+
+    def walk(x, n):
+        for i in nt.range(n):
+            recorded.append(1)
+            x = nt.sin(x) * 0.9 + nt.cast(i, nt.float32) * 0.01
+        return x, i
+
+    fn = nt.function(walk)
+    x, i = fn(nt.constant([1.0, 2.0]), 50)
+    assert int(i) == 49
+    assert len(recorded) < 8
+    np.testing.assert_allclose(x, walk(nt.constant([1.0, 2.0]), 50)[0], rtol=1e-5)
+
+
+def test_a_loop_may_carry_values_over_two_turns():
+    def walk(rows):
+        a, b = nt.constant(0.0), nt.constant(1.0)
+        for row in rows:
+            a, b = b, a * 0.5 + b * 0.3 + row
+        return a, b
+
+    check(walk, nt.constant(ROWS))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_loop_takes_slices_by_its_index_or_its_rows(axis):
+    x = nt.constant(np.arange(80, dtype=np.float32).reshape((20, 4) if axis == 0 else (4, 20)) / 80)
+
+    def walk(x):
+        total = nt.zeros(4)
+        for row in x if axis == 0 else nt.transpose(x):
+            total = nt.tanh(total + row)
+        return total
+
+    check(walk, x)
+
+
+def test_variables_have_their_last_values():
+    v = nt.Variable([1.0, 2.0])
+    count = nt.Variable(0)
+
+    def walk(rows):
+        for row in rows:
+            v.assign(v * 0.5 + row)
+            count.assign_add(1)
+        return v.read_value(), count.read_value()
+
+    fn = nt.function(walk)
+    v.assign([1.0, 2.0])
+    first = [x.numpy() for x in walk(nt.constant(ROWS))]
+    second = [x.numpy() for x in walk(nt.constant(ROWS))]
+    v.assign([1.0, 2.0])
+    count.assign(0)
+    for expected in (first, second):
+        for x, y in zip(expected, fn(nt.constant(ROWS)), strict=True):
+            np.testing.assert_allclose(y, x, rtol=1e-6)
+    np.testing.assert_allclose(v, second[0], rtol=1e-6)
+    assert loops_of(fn) == 1
+
+
+def test_tensors_that_are_kept_turn_by_turn_are_all_there():
+    check(lambda rows: nt.stack([nt.sin(row) for row in rows]), nt.constant(ROWS), loops=0)
+
+    def collect(rows):
+        found = []
+        for row in rows:
+            doubled = row * 2.0
+            found.append(doubled)
+        return nt.stack(found)
+
+    check(collect, nt.constant(ROWS), loops=0)
+
+
+def test_turns_that_differ_are_recorded_one_by_one():
+    def numbers(rows):
+        total = nt.constant(0.0)
+        for k, row in enumerate(rows):
+            total = total + row * float(k % 5)
+        return total
+
+    def beside(rows):
+        total = nt.constant(0.0)
+        for row, factor in zip(rows, [1.0] * 20 + [2.0] * 20, strict=True):
+            total = total + row * factor
+        return total
+
+    def counted(rows):
+        total, k = nt.constant(0.0), 0.0
+        for row in rows:
+            k += 1.0
+            total = total + row * k
+        return total
+
+    def looks(rows):
+        total = nt.constant(0.0)
+        for row in rows:
+            total = total + (row if row > 0 else row * 0.5)
+        return total
+
+    for function in (numbers, beside, counted, looks):
+        check(function, nt.constant(ROWS), loops=0)
+
+
+def test_random_numbers_differ_from_turn_to_turn():
+    @nt.function
+    def draw():
+        total, squares = nt.zeros(()), nt.zeros(())
+        for _ in nt.range(30):
+            x = nt.random.uniform(())
+            total, squares = total + x, squares + x * x
+        return total / 30.0, squares / 30.0
+
+    mean, square = map(float, draw())
+    assert square - mean * mean > 1e-3
+
+
+def test_a_loop_that_is_left_ends_there():
+    def walk(rows):
+        total = nt.constant(0.0)
+        for k, row in enumerate(rows):
+            total = total + row
+            if k == 20:
+                break
+        return total
+
+    check(walk, nt.constant(ROWS), loops=0)
+
+
+def test_loops_in_loops():
+    def walk(x):
+        for i in nt.range(15):
+            for _ in nt.range(13):
+                x = nt.sin(x) + 0.1
+            x = x * 0.5 + nt.cast(i, nt.float32) * 0.01
+        return x
+
+    check(walk, nt.constant([0.3, 0.7]), loops=5)  # four of turns that are recorded, and the one around
+
+
+def test_a_tape_within_a_turn():
+    w = nt.Variable([0.5, -0.5])
+
+    def train(rows):
+        for row in rows:
+            with nt.GradientTape() as tape:
+                loss = nt.reduce_sum((w * row - 1.0) ** 2)
+            w.assign_sub(0.05 * tape.gradient(loss, w))
+        return loss, w.read_value()
+
+    fn = nt.function(train)
+    expected = [x.numpy() for x in train(nt.constant(ROWS))]
+    w.assign([0.5, -0.5])
+    for x, y in zip(expected, fn(nt.constant(ROWS)), strict=True):
+        np.testing.assert_allclose(y, x, rtol=1e-5)
+    assert loops_of(fn) == 1
+
+
+@pytest.mark.parametrize("around", ["inside", "outside"])
+def test_a_tape_around_a_loop(around):
+    w, rows = nt.Variable([0.5, -0.5]), nt.constant(ROWS)
+
+    def walk(rows):
+        x = w * 1.0
+        for row in rows:
+            x = nt.sin(x) * w + row
+        return nt.reduce_sum(x)
+
+    def gradient(function):
+        with nt.GradientTape() as tape:
+            y = function(rows)
+        return tape.gradient(y, w)
+
+    found = gradient(nt.function(walk)) if around == "outside" else nt.function(lambda: gradient(walk))()
+    np.testing.assert_allclose(found, gradient(walk), rtol=1e-4, atol=1e-6)
+
+
+# ---- datasets ----------------------------------------------------------------------------------------------------
+
+
+def classifier(count=330, drop_remainder=False, shuffle=True, repeat=1):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, 6)).astype(np.float32)
+    y = rng.integers(0, 3, count)
+    w, b = nt.Variable(0.1 * rng.normal(size=(6, 3)).astype(np.float32)), nt.Variable(np.zeros(3, np.float32))
+    optimizer, total = nt.keras.optimizers.Adam(0.01), nt.Variable(0.0)
+    data = nt.data.Dataset.from_tensor_slices((x, y))
+    if shuffle:
+        data = data.shuffle(100, seed=1)
+    data = data.repeat(repeat).batch(20, drop_remainder=drop_remainder).prefetch(2)
+
+    def epoch():
+        total.assign(0.0)
+        for images, labels in data:
+            with nt.GradientTape() as tape:
+                loss = nt.reduce_mean(nt.nn.sparse_softmax_cross_entropy_with_logits(labels, images @ w + b))
+            optimizer.apply_gradients(zip(tape.gradient(loss, [w, b]), [w, b], strict=True))
+            total.assign_add(loss)
+        return total.read_value()
+
+    return epoch, w, optimizer
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"drop_remainder": True}, {"count": 320}, {"shuffle": False}, {"repeat": 2, "count": 150}]
+)
+def test_epochs_are_those_of_a_plain_loop_bit_for_bit(options):
+    plain, w, _ = classifier(**options)
+    other, v, optimizer = classifier(**options)
+    fn = nt.function(other)
+    for _ in range(3):
+        np.testing.assert_array_equal(fn(), plain())
+        np.testing.assert_array_equal(v, w)
+    assert loops_of(fn) == 1
+    assert int(optimizer.iterations) >= 45
+
+
+def test_a_dataset_of_rows_without_batches():
+    data = nt.data.Dataset.from_tensor_slices(ROWS).shuffle(7, seed=2)
+
+    def add_up():
+        total = nt.constant(0.0)
+        for row in data:
+            total = total * 0.9 + row
+        return total
+
+    fn = nt.function(add_up)
+    again = [float(fn()) for _ in range(3)]
+    data = nt.data.Dataset.from_tensor_slices(ROWS).shuffle(7, seed=2)
+    np.testing.assert_allclose(again, [float(add_up()) for _ in range(3)], rtol=1e-6)
+    assert loops_of(fn) == 1
+
+
+def test_a_dataset_with_python_in_it_is_run_by_python():
+    data = nt.data.Dataset.from_tensor_slices(ROWS).map(lambda x: x * 2.0).batch(2)
+
+    def add_up():
+        total = nt.constant(0.0)
+        for rows in data:
+            total = total + nt.reduce_sum(rows)
+        return total
+
+    check(add_up, loops=0)
+
+
+# ---- while it runs -----------------------------------------------------------------------------------------------
+
+
+def test_progress_is_told_every_so_many_turns():
+    epoch, _, _ = classifier()
+    fn = nt.function(epoch)
+    float(fn())
+    seen = []
+    with nt.progress(lambda done, count: seen.append((done, count)), every=5):
+        fn()
+    (count,) = {count for _, count in seen}
+    assert [done for done, _ in seen] == [*range(5, count, 5), count]
+    fn()
+    assert len(seen) == len(set(seen))
+
+
+def test_progress_draws_a_bar(capsys):
+    epoch, _, _ = classifier()
+    fn = nt.function(epoch)
+    with nt.progress():
+        float(fn())
+    assert capsys.readouterr().err.rstrip().endswith("12/12")
+
+
+def test_progress_every_nothing_is_an_error():
+    with pytest.raises(ValueError, match="every=0"), nt.progress(every=0):
+        pass
+
+
+def test_a_callback_that_raises_ends_the_loop_between_two_turns():
+    epoch, w, optimizer = classifier(drop_remainder=True)
+    fn = nt.function(epoch)
+    fn()
+    before = int(optimizer.iterations)
+
+    def stop(done, count):
+        raise RuntimeError("enough")
+
+    with nt.progress(stop, every=4), pytest.raises(RuntimeError, match="enough"):
+        fn()
+    steps = int(optimizer.iterations) - before
+    assert 4 <= steps < 16
+    assert np.isfinite(w.numpy()).all()
+    fn()
+    assert int(optimizer.iterations) == before + steps + 16
+
+
+def test_ctrl_c_ends_a_long_loop_between_two_turns(monkeypatch):
+    monkeypatch.setattr(by_turns, "SECONDS", 0.01)
+    v, count = nt.Variable(np.zeros((300, 300), np.float32)), nt.Variable(0)
+
+    @nt.function
+    def forever(n):
+        for _ in nt.range(n):
+            v.assign(nt.tanh(v @ v) + 1.0)
+            count.assign_add(1)
+
+    forever(20)
+    done = int(count)
+    assert done == 20
+    for _ in range(2):  # when it is recorded, and when it is known
+        timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            forever(10_000_000)
+            int(count)
+        timer.join()
+        assert 0 < int(count) - done < 10_000_000
+        assert np.isfinite(v.numpy()).all()
+        done = int(count)
+    forever(20)
+    assert int(count) == done + 20
+
+
+# ---- at random ---------------------------------------------------------------------------------------------------
+
+STEP = st.tuples(st.sampled_from(["add", "multiply", "sin", "tanh", "where"]), st.integers(0, 99), st.integers(0, 99))
+
+
+@settings(max_examples=25)
+@given(st.lists(STEP, min_size=1, max_size=6), st.integers(1, 3), st.integers(12, 20), st.booleans())
+def test_random_loops_are_as_in_python(steps, width, turns, assigns):
+    v = nt.Variable(np.full(3, 0.5))
+    rows = nt.constant(np.random.default_rng(0).uniform(-1, 1, (turns, 3)))
+
+    def walk(rows):
+        state = [v * float(k + 1) for k in range(width)]
+        for row in rows:
+            pool = [*state, row, v.read_value()]
+            for name, a, b in steps:
+                x, y = pool[a % len(pool)], pool[b % len(pool)]
+                if name == "add":
+                    pool.append(x + y)
+                elif name == "multiply":
+                    pool.append(x * y)
+                elif name == "where":
+                    pool.append(nt.where(x > y, x, -y))
+                else:
+                    pool.append(getattr(nt, name)(x))
+            state = [*state[1:], nt.tanh(pool[-1])]
+            if assigns:
+                v.assign(v * 0.9 + state[0] * 0.1)
+        return [*state, v.read_value()]
+
+    expected = [x.numpy() for x in walk(rows)]
+    v.assign(np.full(3, 0.5))
+    fn = nt.function(walk)
+    for x, y in zip(expected, fn(rows), strict=True):
+        np.testing.assert_allclose(y, x, rtol=1e-9, atol=1e-12)
