@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from numtape.ir.loop import Body, final
+from numtape.ir.loop import Body, final, stacked
 from numtape.ir.program import INPUT, Builder, Instruction, Value
+from numtape.ops.core import PUBLIC
 from numtape.ops.movement import reshape_to
 from numtape.passes.reroll import window
 from numtape.passes.simplify import exact
-from numtape.tape.tensor import EPOCH
+from numtape.tape.tensor import EPOCH, Tensor
 from numtape.tape.trace import STATE
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ class Turns:
     ) -> None:
         """`rest` gives elements that come after the others, and are unlike them."""
         self._recorder, self._count, self._element, self._rest = recorder, count, element, list(rest)
+        self._kept: list[list[Tensor]] = []
+        self._all: list[Tensor] = []
+        """What the turns that are not recorded leave behind, stacked."""
         self._started = len(recorder.looks), len(recorder.draws)
         self._marks = [_mark(recorder)]
         self._given = 0
@@ -72,6 +76,17 @@ class Turns:
         self._given += 1
         return self._element(k)
 
+    def keep(self, tensors: list[Tensor]) -> None:
+        """What this turn leaves behind, for `stacked`."""
+        self._kept.append([PUBLIC["identity"](t) for t in tensors])  # as values of this turn
+
+    def stacked(self) -> list[Tensor]:
+        """What all turns have left behind, each along a new first axis."""
+        columns = [PUBLIC["stack"](list(column)) for column in zip(*self._kept, strict=True)]
+        if not self._all:
+            return columns
+        return [PUBLIC["concat"]([a, b], 0) for a, b in zip(columns, self._all, strict=True)]
+
     def _stands_for_all(self) -> bool:
         """Record the rest, if it is like the turns so far."""
         recorder = self._recorder
@@ -84,7 +99,7 @@ class Turns:
                 raise Differs("a tape records around it")
             if (len(recorder.looks), len(recorder.draws)) != self._started:
                 raise Differs("Python looks at a value, or numbers are drawn at random")
-            _Rest(recorder, self._marks, self._count - self._given).write()
+            self._all = _Rest(recorder, self._marks, self._count - self._given, self._kept).write()
         except Differs as reason:
             recorder.unrolled.append((recorder.trace.node.length, str(reason)))
             return False
@@ -109,6 +124,8 @@ class _Rest:
     recorder: Recorder
     marks: list[_Mark]
     count: int
+    kept: list[list[Tensor]]
+    """What each turn leaves behind."""
     carried: dict[tuple[int, int], None] = field(default_factory=dict)
     """What is handed on: the place of an instruction in its turn, and from how many turns before."""
     same: dict[int, None] = field(default_factory=dict)
@@ -124,8 +141,8 @@ class _Rest:
     def trace(self) -> Trace:
         return self.recorder.trace
 
-    def write(self) -> None:
-        """Record the loop; Differs if it is none."""
+    def write(self) -> list[Tensor]:
+        """Record the loop; what all its turns leave behind. Differs if it is none."""
         *_, first, second, third, end = self.marks
         self.start, self.period = third.length, end.length - third.length
         if not self.period:
@@ -139,7 +156,7 @@ class _Rest:
         before, earlier = recorded[second.length : third.length], recorded[first.length : second.length]
         for place, alike in enumerate(zip(self.turn, before, earlier, strict=True)):
             self.operands.append(self.compare(place, *alike))
-        self.record(third, end)
+        return self.record(third, end)
 
     # ---- what a turn is ------------------------------------------------------------------------------------------
 
@@ -205,26 +222,32 @@ class _Rest:
 
     # ---- writing it ----------------------------------------------------------------------------------------------
 
-    def record(self, third: _Mark, end: _Mark) -> None:
+    def record(self, third: _Mark, end: _Mark) -> list[Tensor]:
         trace, recorder = self.trace, self.recorder
+        behind = self.kept[-1] if self.kept else []
+        if any(t._trace is not trace or t._slot < self.start for t in behind):
+            raise Differs("what is collected is not computed in its turn")
+        collected = {id(t) for tensors in self.kept for t in tensors}
         kept = [t for r in trace.live if (t := r()) is not None and t._trace is trace]
-        last = [t for t in kept if t._slot >= self.start]
+        last = [t for t in kept if t._slot >= self.start and id(t) not in collected]
         entering = [t for t in kept if self.start - self.period <= t._slot < self.start]
         handed_on = [t for t in entering if (self.place(t), 2) in self.carried]
         variables = {id(v._value) for v, _ in recorder.before.values()}
         for tensor in kept:
             is_last = tensor._slot >= self.start or any(tensor is t for t in handed_on)
             is_first = tensor._slot < self.marks[0].length or tensor._slot in self.same
-            if not (is_first or is_last or id(tensor) in variables):
+            if not (is_first or is_last or id(tensor) in variables or id(tensor) in collected):
                 raise Differs("tensors of its turns are kept, in a list maybe; nt.scan and nt.map_fn collect them")
         news = [slot for slot in end.assigned.values() if slot >= self.start]
         packed = [slot for _, slots in end.packs for slot in slots if slot >= self.start]
         places = dict.fromkeys(slot - self.start for slot in [*(t._slot for t in last), *news, *packed])
         firsts = dict.fromkeys(map(self.place, handed_on))
         names = [*(("last", place) for place in places), *(("before", place) for place in firsts)]
+        stacks = dict.fromkeys(self.place(t) - self.period for t in behind)
+        names += [("all", place) for place in stacks]
 
         def grow(builder: Builder, values: list[Value]) -> list[Value]:
-            return self.loop(builder, places, firsts)
+            return self.loop(builder, places, firsts, stacks)
 
         def finish(node: Any) -> None:
             at = dict(zip(names, node.results, strict=True))
@@ -248,12 +271,15 @@ class _Rest:
         for pack, slots in end.packs:
             now = tuple(at["last", slot - self.start][0] if slot >= self.start else slot for slot in slots)
             pack.take_over(trace, now)
+        return [trace.result(at["all", self.place(t) - self.period]) for t in behind]
 
     def place(self, tensor: Any) -> int:
         """The place in its turn of a tensor of the turn before the last."""
         return int(tensor._slot - self.start + self.period)
 
-    def loop(self, builder: Builder, places: dict[int, None], firsts: dict[int, None]) -> list[Value]:
+    def loop(
+        self, builder: Builder, places: dict[int, None], firsts: dict[int, None], stacks: dict[int, None]
+    ) -> list[Value]:
         sequences = {}
         for place, (axis, step) in self.moving.items():
             i = self.turn[place]
@@ -285,4 +311,5 @@ class _Rest:
         return [
             *(final(done, known["local", place].index) for place in places),
             *(final(done, known["carried", (place, 1)].index) for place in firsts),
+            *(stacked(done, known["local", place].index) for place in stacks),
         ]

@@ -1,7 +1,8 @@
 """TensorFlow's functions for branches and loops, on top of Python's own.
 
 What comes in are functions and tensors in any nesting; what goes out is what the functions gave. A tape records the
-calls as they happen, so that gradients flow as through an `if` or a `for`.
+calls as they happen, so that gradients flow as through an `if` or a `for`. In a function that is recorded a few turns
+of a fold or a map stand for all that are like them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from numtape import nest
 from numtape.ops.core import PUBLIC
 from numtape.tape.convert import convert_to_tensor
+from numtape.tape.trace import STATE
 
 __all__ = ["cond", "foldl", "foldr", "map_fn", "scan", "vectorized_map", "while_loop"]
 
@@ -84,7 +86,7 @@ def map_fn(
     >>> nt.map_fn(lambda x: x * x, nt.constant([1.0, 2.0, 3.0])).numpy()
     array([1., 4., 9.], dtype=float32)
     """
-    return _stacked("map_fn", [fn(row) for row in _rows("map_fn", elems)])
+    return _mapped("map_fn", fn, elems)
 
 
 def vectorized_map(fn: Callable[[Any], Any], elems: Any, fallback_to_while_loop: bool = True) -> Any:
@@ -94,7 +96,7 @@ def vectorized_map(fn: Callable[[Any], Any], elems: Any, fallback_to_while_loop:
     >>> nt.vectorized_map(lambda x: x[0] * x[1], (nt.constant([1.0, 2.0]), nt.constant([3.0, 4.0]))).numpy()
     array([3., 8.], dtype=float32)
     """
-    return _stacked("vectorized_map", [fn(row) for row in _rows("vectorized_map", elems)])
+    return _mapped("vectorized_map", fn, elems)
 
 
 def foldl(fn: Callable[[Any, Any], Any], elems: Any, initializer: Any = None, *args: Any, **options: Any) -> Any:
@@ -106,7 +108,7 @@ def foldl(fn: Callable[[Any, Any], Any], elems: Any, initializer: Any = None, *a
     >>> nt.foldl(lambda total, x: 10 * total + x, nt.constant([1, 2, 3])).numpy()
     np.int32(123)
     """
-    return _states("foldl", fn, list(_rows("foldl", elems)), initializer)[-1]
+    return _folded("foldl", fn, elems, initializer, reverse=False, keeps=False)
 
 
 def foldr(fn: Callable[[Any, Any], Any], elems: Any, initializer: Any = None, *args: Any, **options: Any) -> Any:
@@ -116,7 +118,7 @@ def foldr(fn: Callable[[Any, Any], Any], elems: Any, initializer: Any = None, *a
     >>> nt.foldr(lambda total, x: 10 * total + x, nt.constant([1, 2, 3])).numpy()
     np.int32(321)
     """
-    return _states("foldr", fn, list(_rows("foldr", elems))[::-1], initializer)[-1]
+    return _folded("foldr", fn, elems, initializer, reverse=True, keeps=False)
 
 
 def scan(
@@ -138,31 +140,75 @@ def scan(
     >>> nt.scan(lambda total, x: total + x, nt.constant([1, 2, 3])).numpy()
     array([1, 3, 6], dtype=int32)
     """
-    step = -1 if reverse else 1
-    states = _states("scan", fn, list(_rows("scan", elems))[::step], initializer)
-    return _stacked("scan", states[initializer is not None :][::step])
+    return _folded("scan", fn, elems, initializer, reverse, keeps=True)
 
 
-def _states(name: str, fn: Callable[[Any, Any], Any], rows: list[Any], initializer: Any) -> list[Any]:
-    """The start of a fold, and what it is after each element."""
-    start, *rest = rows if initializer is None else [nest.map_structure(convert_to_tensor, initializer), *rows]
-    states = [start]
-    for row in rest:
-        states.append(fn(states[-1], row))
-    return states
+class _Turns:
+    """A loop that runs now, turn by turn."""
+
+    def __init__(self, count: int, element: Callable[[int], Any]) -> None:
+        self._elements = map(element, range(count))
+        self._kept: list[list[Any]] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._elements
+
+    def keep(self, tensors: list[Any]) -> None:
+        """What this turn leaves behind."""
+        self._kept.append(tensors)
+
+    def stacked(self) -> list[Any]:
+        """What all turns have left behind, each along a new first axis."""
+        return [PUBLIC["stack"](list(column)) for column in zip(*self._kept, strict=True)]
 
 
-def _rows(name: str, elems: Any) -> Iterator[Any]:
-    """The elements along the first axes, in the nesting of `elems`."""
+def _turns(count: int, element: Callable[[int], Any]) -> Any:
+    recorder = STATE.trace.recorder
+    return _Turns(count, element) if recorder is None else recorder.turns(count, element)
+
+
+def _mapped(name: str, fn: Callable[[Any], Any], elems: Any) -> Any:
+    """What a function gives for each element, stacked."""
+    count, row = _rows(name, elems)
+    turns, found = _turns(count, row), None
+    for element in turns:
+        found = fn(element)
+        turns.keep([convert_to_tensor(leaf) for leaf in nest.flatten(found)])
+    return nest.pack_sequence_as(found, turns.stacked())
+
+
+def _folded(name: str, fn: Callable[[Any, Any], Any], elems: Any, initializer: Any, reverse: bool, keeps: bool) -> Any:
+    """The last state of a fold, or all of them stacked at the places of their elements."""
+    count, row = _rows(name, elems)
+
+    def element(k: int) -> Any:
+        return row(count - 1 - k if reverse else k)
+
+    if initializer is None:
+        state, first = element(0), 1
+    else:
+        state, first = nest.map_structure(convert_to_tensor, initializer), 0
+    start = [nest.map_structure(convert_to_tensor, state)] if first and keeps else []
+    turns = _turns(count - first, lambda k: element(k + first))
+    for x in turns:
+        state = fn(state, x)
+        if keeps:
+            turns.keep([convert_to_tensor(leaf) for leaf in nest.flatten(state)])
+    if not keeps:
+        return state
+    columns = turns.stacked()
+    if start:
+        firsts = [PUBLIC["expand_dims"](leaf, 0) for leaf in nest.flatten(start[0])]
+        rests = columns or [None] * len(firsts)
+        columns = [a if b is None else PUBLIC["concat"]([a, b], 0) for a, b in zip(firsts, rests, strict=True)]
+    return nest.pack_sequence_as(state, [PUBLIC["reverse"](c, [0]) if reverse else c for c in columns])
+
+
+def _rows(name: str, elems: Any) -> tuple[int, Callable[[int], Any]]:
+    """How many elements there are along the first axes, and what gives one, in the nesting of `elems`."""
     leaves = [convert_to_tensor(leaf) for leaf in nest.flatten(elems)]
     lengths = {leaf.shape[0] if leaf.shape else 0 for leaf in leaves}
     if len(lengths) != 1 or not all(lengths):
         shapes = [leaf.shape for leaf in leaves]
         raise ValueError(f"{name}: tensors of shapes {shapes} do not have the same number of elements, 1 or more")
-    for row in zip(*leaves, strict=True):
-        yield nest.pack_sequence_as(elems, row)
-
-
-def _stacked(name: str, results: list[Any]) -> Any:
-    columns = zip(*map(nest.flatten, results), strict=True)
-    return nest.pack_sequence_as(results[0], [PUBLIC["stack"](list(column)) for column in columns])
+    return lengths.pop(), lambda k: nest.pack_sequence_as(elems, [leaf[k] for leaf in leaves])

@@ -396,3 +396,24 @@ def test_random_loops_are_as_in_python(steps, width, turns, assigns):
     fn = nt.function(walk)
     for x, y in zip(expected, fn(rows), strict=True):
         np.testing.assert_allclose(y, x, rtol=1e-9, atol=1e-12)
+
+
+# ---- folds and maps ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("initializer", [None, 0.5])
+def test_scans_collect_natively(reverse, initializer):
+    def scan(rows):
+        return nt.scan(lambda s, x: nt.sin(s) + x, rows, initializer, reverse=reverse)
+
+    check(scan, nt.constant(ROWS))
+
+
+def test_maps_and_folds_run_natively():
+    x = nt.constant(ROWS)
+    check(lambda rows: nt.map_fn(lambda r: (r * 2.0, nt.sin(r)), rows, dtype=(nt.float32, nt.float32)), x)
+    check(lambda rows: nt.foldl(lambda s, r: s * 0.9 + r, rows), x)
+    check(lambda rows: nt.foldr(lambda s, r: s * 0.9 + r, rows, 0.0), x)
+    check(lambda rows: nt.scan(lambda s, r: (s[0] + r, s[1] * 0.5 + s[0]), rows, (0.0, 1.0)), x)
+    check(lambda rows: nt.map_fn(lambda r: r, rows), x)
