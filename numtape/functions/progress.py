@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from numtape.backends.by_turns import WATCHERS
+from numtape.tape.trace import STATE
 
 WIDTH = 30
 
@@ -41,6 +42,7 @@ def progress(callback: Callable[[int, int], object] | None = None, every: int = 
     WATCHERS.append(watcher)
     try:
         yield
+        STATE.trace.materialize()  # what was called within may be pending
     finally:
         WATCHERS.remove(watcher)
 
