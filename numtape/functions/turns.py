@@ -95,7 +95,7 @@ class Turns:
                 raise Differs("the loop is left")
             if _is_wrapped(self):
                 raise Differs("the loop goes over other things, too, as with zip or enumerate")
-            if len(STATE.tapes) > 1:
+            if len(STATE.tapes) > 1 or not recorder.rolls:
                 raise Differs("a tape records around it")
             if (len(recorder.looks), len(recorder.draws)) != self._started:
                 raise Differs("Python looks at a value, or numbers are drawn at random")
