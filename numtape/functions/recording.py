@@ -19,10 +19,11 @@ import numpy.typing as npt
 from numtape import nest
 from numtape.backends.buffer import Buffer
 from numtape.dtypes import TensorType
-from numtape.ir.program import INPUT, Instruction
+from numtape.ir.program import CONSTANT, INPUT, Instruction
 from numtape.ops.core import PUBLIC
 from numtape.ops.random import DRAWS, STREAMS
 from numtape.tape.indexed_slices import IndexedSlices
+from numtape.tape.lower import Lowered
 from numtape.tape.operands import as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import EPOCH, Tensor, buffer_of, from_numpy, to_array
@@ -113,6 +114,10 @@ class Segment:
     look: Look | None = None
     following: dict[Any, Segment] = field(default_factory=dict)
     """The next segment by what the look sees."""
+    kept: set[int] = field(default_factory=set)
+    """Slots that the look needs, and what follows it, too."""
+    program: Lowered | None = None
+    """What was compiled of it for calls that record nothing."""
     result: Any = None
     """At the end: what the function returned, with an `Output` for each tensor,"""
     outputs: list[Output] = field(default_factory=list)
@@ -255,7 +260,7 @@ class Recorder:
         if self.quiet:
             if not (self.before or self.packs_before):
                 return
-            view = _nothing  # numbers are asked for where a segment begins, and this has to be by then what it is now
+            view = nothing  # numbers are asked for where a segment begins, and this has to be by then what it is now
         if not self.may_look:
             self.give_up()
         seen = view(buffer_of(tensor).array)
@@ -371,6 +376,7 @@ class Recorder:
         for leaf in nest.flatten(segments[-1].result):
             parts = [leaf.values, leaf.indices] if isinstance(leaf, OutputRows) else [leaf]
             segments[-1].outputs += [part for part in parts if isinstance(part, Output)]
+        _keep(segments, instructions)
         return segments
 
     def _sources(self) -> dict[int, Source]:
@@ -427,6 +433,33 @@ class Recorder:
         return Output(-1, x._type, x if number is None else Argument(number))
 
 
+def wanted(way: Sequence[Segment]) -> list[int]:
+    """The slots that a way is for: those of its result, then what Variables and packs have at its end."""
+    assigned = {id(v): slot for segment in way for v, slot, _ in segment.assigned}
+    packed = {id(pack): slots for segment in way for pack, slots in segment.packed}
+    outputs = [output.slot for output in way[-1].outputs if output.given is None]
+    return list(dict.fromkeys([*outputs, *assigned.values(), *[slot for slots in packed.values() for slot in slots]]))
+
+
+def _keep(way: Sequence[Segment], instructions: Sequence[Instruction]) -> None:
+    """Note what each segment has to keep. It computes what its look needs; the rest is left to who needs it."""
+    computed: dict[int, Segment] = {}
+    for segment in way:
+        look = segment.look
+        needed = wanted(way) if look is None else [look.slot]
+        before = computed.keys() & needed
+        while needed:
+            slot = needed.pop()
+            i = instructions[slot]
+            if slot in computed or i.op is INPUT or i.op is CONSTANT:
+                continue
+            computed[slot] = segment
+            before |= {k for k in i.operands if computed.get(k, segment) is not segment}
+            needed += i.operands
+        for slot in before:
+            computed[slot].kept.add(slot)
+
+
 def as_result(structure: Any) -> Any:
     """What a function returned, with tensors in the places of numbers, arrays and Variables.
 
@@ -461,5 +494,9 @@ def _has_elements(tensor: Tensor, array: npt.NDArray[Any]) -> bool:
     )
 
 
-def _nothing(array: npt.NDArray[Any]) -> None:
+def nothing(array: npt.NDArray[Any]) -> None:
     """What Python sees that does not decide anything."""
+
+
+UNKNOWN: Any = object()
+"""What a call gives that has done nothing, since something was seen that no recording has seen there."""
