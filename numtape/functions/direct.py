@@ -9,7 +9,7 @@ is seen. A Variable whose value nobody else holds keeps its buffer there, and is
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -20,7 +20,7 @@ from numtape import nest
 from numtape.backends.buffer import ALONE_IN_MAP, Buffer
 from numtape.backends.native import Executable, chooser
 from numtape.cache.statistics import COUNTERS
-from numtape.functions.recording import UNKNOWN, Argument, Array, Output, OutputRows, Segment, wanted
+from numtape.functions.recording import UNKNOWN, Argument, Array, Output, OutputRows, Segment, passed, wanted
 from numtape.ir.program import INPUT
 from numtape.ops.random import DRAWS, STREAMS
 from numtape.tape.indexed_slices import IndexedSlices
@@ -37,16 +37,16 @@ _value_of, _data_of = attrgetter("_value"), attrgetter("_data")
 
 def begin(root: Segment, turn: threading.RLock) -> Direct:
     """The root of a tree of segments, ready to be called; `turn` is what calls that change Variables wait for."""
-    steps = [Direct(root)]
+    steps = [Direct(root, {})]
     for step in steps:
         for seen, segment in step.segment.following.items():
-            step.following[seen] = following = Direct(segment, step)
+            step.following[seen] = following = Direct(segment, step.new_parts)
             steps.append(following)
     first = steps[0]
     if any(step.segment.assigned or step.segment.packed for step in steps):
         first.turn = turn
     if first.look is None:
-        first.compile()
+        first.compile([first])
     return first
 
 
@@ -61,34 +61,35 @@ class Direct:
     place: dict[int, int]
     """Where each slot is among the results."""
 
-    def __init__(self, segment: Segment, before: Direct | None = None) -> None:
+    def __init__(self, segment: Segment, new_parts: Mapping[int, tuple[int, ...]]) -> None:
+        """`new_parts` are the slots of packs, by their identity, that the way has assigned before."""
         self.segment = segment
-        self.before = before
+        self.passed = passed(segment, new_parts)
+        self.new_parts = {**new_parts, **{id(pack): slots for pack, slots in segment.packed}}
         self.look = segment.look
         self.following: dict[Any, Direct] = {}
         self.kept = sorted(segment.kept)
         """As of now: later recordings may ask for more."""
         self.turn: threading.RLock | None = None
         """Who calls from several threads takes turns where Variables change, so that no change is lost."""
-        given = [(slot, s) for slot, s in segment.sources if isinstance(s, Argument)]
-        read = [(slot, s) for slot, s in segment.sources if isinstance(s, Variable)]
-        captured = [(slot, s) for slot, s in segment.sources if not isinstance(s, Argument | Variable)]
+        known = {slot for slot, _ in self.passed}
+        sources = [(slot, s) for slot, s in segment.sources if slot not in known]
+        given = [(slot, s) for slot, s in sources if isinstance(s, Argument)]
+        read = [(slot, s) for slot, s in sources if isinstance(s, Variable)]
+        captured = [(slot, s) for slot, s in sources if not isinstance(s, Argument | Variable)]
         self.arguments = [argument.number for _, argument in given]
         self.variables = [variable for _, variable in read]
         self.captured: list[Any] = [source for _, source in captured]
-        self.packs = [(pack, len(slots)) for pack, slots in segment.packs]
+        self.packs = [(pack, slots) for pack, slots in segment.packs if id(pack) not in new_parts]
         self.taken = [slot for slot, _ in [*given, *read, *captured]]
-        self.taken += [slot for _, slots in segment.packs for slot in slots]
+        self.taken += [slot for _, slots in self.packs for slot in slots]
         """The slots of what is read."""
         self._numbers = segment.fresh
         self.has_live_numbers = any(callable(numbers) for numbers in segment.fresh)
         self.result = segment.result
 
-    def compile(self) -> None:
-        """Make the program."""
-        way = [self]
-        while (before := way[0].before) is not None:
-            way.insert(0, before)
+    def compile(self, way: Sequence[Direct]) -> None:
+        """Make the program, for the end of this way."""
         segment, look = self.segment, self.look
         goal = tuple(wanted([step.segment for step in way]) if look is None else dict.fromkeys([look.slot, *self.kept]))
         assert segment.provenance is not None
@@ -107,6 +108,8 @@ class Direct:
             if step is not self:
                 pool += step.place
         at = {slot: k for k, slot in enumerate(pool)}
+        for step in way:
+            at.update((slot, at[old]) for slot, old in step.passed)
         inputs = {i.attributes[0]: slot for slot, i in enumerate(node.recorded()) if i.op is INPUT}
         slots = [*(inputs[k] for k in lowered.arrays), *lowered.known]
         self.sources = [at[slot] for slot in slots]
@@ -125,7 +128,7 @@ class Direct:
             self.packed = [(pack, [place[slot] for slot in slots]) for pack, slots in parts.values()]
         # Which Variables a program may change in place: their handles have to be their own, too.
         read = {slot: s for step in way for slot, s in step.segment.sources if isinstance(s, Variable)}
-        members = {s: (p, k) for step in way for p, slots in step.segment.packs for k, s in enumerate(slots)}
+        members = {s: (p, k) for step in way for p, slots in step.packs for k, s in enumerate(slots)}
         donated = self.executable.donated
         self.donated = [(k, read[slots[k]]) for k in donated if slots[k] in read]
         self.changed = [variable for _, variable in self.donated]
@@ -189,11 +192,13 @@ class Direct:
         numbers: list[Any] = []
         heard, DRAWS.heard = DRAWS.heard, []
         draws = DRAWS.heard
-        step, last = self, None
+        way = [self]
+        last = None
         try:
             while True:
+                step = way[-1]
                 if not step.is_compiled:
-                    step.compile()
+                    step.compile(way)
                 if step.look is None:
                     last = step, *step.gather(tensors, False, pool, numbers)
                     break
@@ -204,7 +209,7 @@ class Direct:
                 following = step.following.get(step.look.view(pool[first].array))
                 if following is None:
                     break
-                step = following
+                way.append(following)
         finally:
             DRAWS.heard = heard
             if last is None:
@@ -212,10 +217,8 @@ class Direct:
             elif heard is not None:
                 heard += draws
         if last is not None:
-            done: Direct | None = step
-            while done is not None:
-                done.segment.count += 1
-                done = done.before
+            for step in way:
+                step.segment.count += 1
         return last
 
     def gather(
@@ -235,9 +238,9 @@ class Direct:
         pool += map(_data_of, handles)
         for c in self.captured:
             pool.append(c._data if isinstance(c, Tensor) else (bound and c.buffer) or c.tensor()._data)
-        for pack, count in self.packs:
+        for pack, slots in self.packs:
             pack.wait()
-            pool += pack.buffers[:count]
+            pool += pack.buffers[: len(slots)]
         if None in pool:
             pool = self._waited(tensors, handles, pool)
         if known is not None:

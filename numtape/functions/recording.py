@@ -7,7 +7,7 @@ the recordings of one signature form a tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType
@@ -115,7 +115,7 @@ class Segment:
     following: dict[Any, Segment] = field(default_factory=dict)
     """The next segment by what the look sees."""
     kept: set[int] = field(default_factory=set)
-    """Slots that the look needs, and what follows it, too."""
+    """Slots that are computed up to the look, and that what follows needs."""
     program: Lowered | None = None
     """What was compiled of it for calls that record nothing."""
     result: Any = None
@@ -441,12 +441,24 @@ def wanted(way: Sequence[Segment]) -> list[int]:
     return list(dict.fromkeys([*outputs, *assigned.values(), *[slot for slots in packed.values() for slot in slots]]))
 
 
+def passed(segment: Segment, packed: Mapping[int, tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Inputs that are values of packs which the way has assigned before, with these values' slots."""
+    pairs = [(slot, packed[id(v._pack)][v._number]) for slot, v in segment.sources
+             if isinstance(v, PackedVariable) and id(v._pack) in packed]  # fmt: skip
+    for pack, slots in segment.packs:
+        pairs += zip(slots, packed.get(id(pack), ()))  # noqa: B905  none, or as many
+    return pairs
+
+
 def _keep(way: Sequence[Segment], instructions: Sequence[Instruction]) -> None:
-    """Note what each segment has to keep. It computes what its look needs; the rest is left to who needs it."""
+    """Note what each segment has to keep. It computes what its look needs, and what the next takes from packs that are
+    assigned by then; the rest is left to who needs it."""
     computed: dict[int, Segment] = {}
-    for segment in way:
-        look = segment.look
-        needed = wanted(way) if look is None else [look.slot]
+    packed: dict[int, tuple[int, ...]] = {}
+    for segment, following in zip(way, [*way[1:], None], strict=True):
+        packed.update((id(pack), slots) for pack, slots in segment.packed)
+        given = [] if following is None else [old for _, old in passed(following, packed)]
+        needed = [*given, *(wanted(way) if segment.look is None else [segment.look.slot])]
         before = computed.keys() & needed
         while needed:
             slot = needed.pop()
@@ -456,7 +468,7 @@ def _keep(way: Sequence[Segment], instructions: Sequence[Instruction]) -> None:
             computed[slot] = segment
             before |= {k for k in i.operands if computed.get(k, segment) is not segment}
             needed += i.operands
-        for slot in before:
+        for slot in before.union(given):
             computed[slot].kept.add(slot)
 
 
