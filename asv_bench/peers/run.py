@@ -68,7 +68,8 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace):
             race.say(f"{workload.title}: first steps")
             raced = results["race"].get(name, {})
             able = [way for way in ways_of(workload) if "failed" not in raced.get(way, {})]
-            results["first"][name] = race.first_steps(name, workload, able, options.starts)
+            if found := race.first_steps(name, workload, able, options.starts):
+                results["first"][name] = found
     if "import" in chosen["parts"]:
         race.say("imports")
         results["import"] = race.imports(libraries, options.starts)
