@@ -417,3 +417,22 @@ def test_maps_and_folds_run_natively():
     check(lambda rows: nt.foldr(lambda s, r: s * 0.9 + r, rows, 0.0), x)
     check(lambda rows: nt.scan(lambda s, r: (s[0] + r, s[1] * 0.5 + s[0]), rows, (0.0, 1.0)), x)
     check(lambda rows: nt.map_fn(lambda r: r, rows), x)
+
+
+@pytest.mark.parametrize("seed", [3, None])
+def test_a_dataset_that_is_made_within_begins_anew_at_each_call(seed):
+    def first():
+        total = nt.constant(0.0)
+        for rows in nt.data.Dataset.from_tensor_slices(ROWS).shuffle(40, seed=seed).batch(2):
+            total = total * 0.5 + rows[0]
+        return total
+
+    def several(function):
+        nt.random.set_seed(7)
+        return [float(function()) for _ in range(3)]
+
+    fn = nt.function(first)
+    found = several(fn)
+    np.testing.assert_allclose(found, several(first), rtol=1e-6)
+    assert (len(set(found)) == 1) == (seed is not None)
+    assert loops_of(fn) == (seed is not None)
