@@ -7,6 +7,7 @@ the recordings of one signature form a tree.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -199,6 +200,8 @@ class Recorder:
         """Numbers that are asked for anew at each call: from which on, how many, and how."""
         self.looks: list[tuple[int, Look, dict[int, int], list[tuple[Pack, tuple[int, ...]]]]] = []
         """Each look with the length, and the slots of assigned Variables and packs by then."""
+        self.loops: weakref.WeakSet[Turns] = weakref.WeakSet()
+        """Loops over tensors that are under way."""
         self.unrolled: list[tuple[int, str]] = []
         """Loops over tensors that were recorded turn by turn: the length by then, and why."""
         self.quiet = False

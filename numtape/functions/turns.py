@@ -59,6 +59,8 @@ class Turns:
         self._started = len(recorder.looks), len(recorder.draws)
         self._marks = [_mark(recorder)]
         self._given = 0
+        self._others = [(other, other._given) for other in recorder.loops]
+        recorder.loops.add(self)
 
     def __iter__(self) -> Turns:
         return self
@@ -95,6 +97,10 @@ class Turns:
                 raise Differs("the loop is left")
             if _is_wrapped(self):
                 raise Differs("the loop goes over other things, too, as with zip or enumerate")
+            known = {id(other) for other, _ in self._others}
+            under_way = [x for x in recorder.loops if x is not self and id(x) not in known and x._given < x._count]
+            if under_way or any(other._given != given for other, given in self._others):
+                raise Differs("the loop takes elements of another one, too")
             if len(STATE.tapes) > 1 or not recorder.rolls:
                 raise Differs("a tape records around it")
             if (len(recorder.looks), len(recorder.draws)) != self._started:
@@ -215,7 +221,10 @@ class _Rest:
             return
         given = []
         for slot in (self.start + place, self.start + place - self.period):
-            (tensor,) = [t for t in trace.kept if trace.admitted.get(id(t)) == slot]
+            found = [t for t in trace.kept if trace.admitted.get(id(t)) == slot]
+            if len(found) != 1:
+                raise Differs("each turn takes in something else from outside")
+            tensor = found[0]
             given.append(recorder.arrays[id(tensor)][1] if id(tensor) in recorder.arrays else tensor)
         if given[0] is not given[1]:
             raise Differs("each turn takes in another tensor or array from outside")

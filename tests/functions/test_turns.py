@@ -436,3 +436,19 @@ def test_a_dataset_that_is_made_within_begins_anew_at_each_call(seed):
     np.testing.assert_allclose(found, several(first), rtol=1e-6)
     assert (len(set(found)) == 1) == (seed is not None)
     assert loops_of(fn) == (seed is not None)
+
+
+def test_iterators_side_by_side():
+    def ahead(rows):
+        others = iter(rows)
+        next(others)
+        total = nt.constant(0.0)
+        for row in rows[:30]:
+            total = total * 0.5 + row * next(others)
+        return total, next(others)
+
+    check(ahead, nt.constant(ROWS), loops=0)
+
+
+def test_sums_by_python():
+    check(lambda rows: sum(rows), nt.constant(ROWS))
