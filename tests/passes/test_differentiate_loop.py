@@ -12,11 +12,13 @@ from numtape.backends.reference import interpret
 from numtape.dtypes import float64, int64, tensor_type
 from numtape.ir.loop import FINAL, LOOP, STACKED, Body, final, stacked
 from numtape.ir.op import REGISTRY, Gradient, Kind, Op
-from numtape.ir.program import Builder, Instruction, Program
+from numtape.ir.program import Builder, Instruction, Program, Value
 from numtape.ir.verify import verify
 from numtape.ops.movement import concat_along, reshape_to, slice_of
-from numtape.passes.differentiate import differentiate
+from numtape.passes.differentiate import Activity, differentiate, pull_back
+from numtape.passes.forward import push_forward
 from numtape.passes.reroll import reroll
+from numtape.passes.vectorize import vectorize
 from tests.passes.test_reroll import recordings
 
 
@@ -116,12 +118,13 @@ class Loop:
         self.builder, self.count = Builder(), count
         shapes = [*carried, *same, *(shape for shape, _, _ in sequences)]
         dtypes = dtypes or [float64] * len(shapes)
+        pairs = [*zip(shapes, dtypes, strict=True)]
         self.arrays = [
-            array(shape, k) if d is float64 else np.full(shape, 2) for k, (shape, d) in enumerate(zip(shapes, dtypes))
+            array(shape, k) if d is float64 else np.full(shape, 2) for k, (shape, d) in enumerate(pairs)
         ]
-        given = [self.builder.input(tensor_type(d, s), k) for k, (s, d) in enumerate(zip(shapes, dtypes))]
+        given = [self.builder.input(tensor_type(d, s), k) for k, (s, d) in enumerate(pairs)]
         first, last = len(carried), len(carried) + len(same)
-        windows = [(x, start, step) for x, (_, start, step) in zip(given[last:], sequences)]
+        windows = [(x, start, step) for x, (_, start, step) in zip(given[last:], sequences, strict=True)]
         self.body = Body(self.builder, Builder(), given[:first], given[first:last], windows)
         self.carried, self.same, self.rows = self.body.inputs()
 
@@ -221,7 +224,7 @@ def fresh(loop):
 def test_a_path_needs_enough_turns(count):
     """What is handed on from place to place reaches the last only after so many turns."""
     loop = Loop([(), (), (), ()], [], [], count)
-    a, b, c, d = loop.carried
+    a, b, c, _ = loop.carried
     following = [emit("sin", a), emit("multiply", a, b), emit("add", b, c), emit("tanh", c)]
     program = loop.program(following, [following[3]])
     for sources in ([0], [1], [2], [3], None):
@@ -298,6 +301,27 @@ def test_what_is_not_recorded_has_no_path():
     assert found is None
 
 
+def test_a_stretch_that_ends_between_a_loop_and_its_parts():
+    loop = Loop([()], [()])
+    new = emit("multiply", emit("sin", loop.carried[0]), loop.same[0])
+    program = loop.program([new], [new], [new])
+    builder = Builder([*program.instructions])
+    first, rows = map(builder.value, program.outputs)
+    target = emit("sum", emit("multiply", rows, first), attributes=((0,),))
+    end, token = len(builder.instructions), first.index - 1
+    activity = Activity(builder.instructions, {0, 1, first.index}, [(0, end)], {0: 0, 1: 0, first.index: 0})
+    whole, _ = pull_back(builder, activity, [target.index], [None])
+    later, rest = pull_back(builder, activity, [target.index], [None], token + 1)
+    assert rest.keys() == {first.index, rows.index}
+    assert not rest.keys() & later.keys()
+    earlier, rest = pull_back(builder, activity, [*rest], [*rest.values()])
+    assert not rest
+    pairs = [(whole[k], earlier[k]) for k in (0, 1, first.index)]
+    made = Program(tuple(builder.instructions), tuple(x.index for pair in pairs for x in pair))
+    found = interpret(made, loop.arrays)
+    np.testing.assert_allclose(found[::2], found[1::2], rtol=1e-12)
+
+
 # ---- memory --------------------------------------------------------------------------------------------------------
 
 
@@ -317,9 +341,7 @@ def test_what_is_at_hand_is_not_stacked():
 # ---- loops in loops ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", [1, 2])
-@pytest.mark.parametrize("counts", [(3, 2), (1, 4), (2, 1)])
-def test_loops_in_loops(order, counts):
+def nested(counts):
     outer, inner_count = counts
     loop = Loop([(2,), (2,)], [(2,)], [((4, inner_count, 2), 3, -1)], outer)
     (x, y), (s,), (rows,) = loop.carried, loop.same, loop.rows
@@ -331,8 +353,15 @@ def test_loops_in_loops(order, counts):
     folded = emit("reshape", emit("sum", all_turns, attributes=((0,),)), attributes=((2,),))
     following = [emit("add", last, emit("multiply", folded, s)), emit("cos", entered)]
     program = loop.program(following, following, [all_turns, last, x])
-    check(program, loop.arrays, order, natively=True)
-    check(Program(program.instructions, program.outputs[:1]), loop.arrays, order)
+    return program, loop.arrays
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("counts", [(3, 2), (1, 4), (2, 1)])
+def test_loops_in_loops(order, counts):
+    program, inputs = nested(counts)
+    check(program, inputs, order, natively=True)
+    check(Program(program.instructions, program.outputs[:1]), inputs, order)
 
 
 @given(st.integers(1, 4), st.integers(1, 3))
@@ -351,3 +380,106 @@ def test_three_loops_in_one_another(count, other):
     program = loop.program([result], [result])
     for order in (1, 2):
         check(program, loop.arrays, order)
+
+
+# ---- forward -------------------------------------------------------------------------------------------------------
+
+
+def tangents(program):
+    """The tangents of the outputs that have one, given those of the float inputs, which follow these."""
+    builder = Builder(program.instructions)
+    moving = [k for k in program.inputs if program.type(k).dtype.is_floating]
+    seeds = {k: builder.input(program.type(k), len(program.inputs) + n) for n, k in enumerate(moving)}
+    found = {**seeds, **push_forward(builder, [(0, len(program.instructions))], seeds)}
+    made = Program(tuple(builder.instructions), tuple(found[k].index for k in program.outputs if k in found))
+    return verify(made), [k in found for k in program.outputs], len(moving)
+
+
+def check_tangents(rolled, inputs):
+    ours, have, count = tangents(rolled)
+    theirs, should_have, _ = tangents(unrolled(rolled))
+    assert have == should_have
+    floats = [x for x in inputs if x.dtype == float]
+    given = [*inputs, *(array(x.shape, 50 + k) for k, x in enumerate(floats))]
+    assert count == len(floats)
+    for x, y in zip(interpret(ours, given), interpret(theirs, given), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-10, strict=True)
+    return ours, given
+
+
+@settings(max_examples=20)
+@given(recordings(gradient=False))
+def test_tangents_of_rolled_loops(case):
+    program, inputs = case
+    check_tangents(reroll(program), inputs)
+
+
+def test_tangents_of_loops_in_loops_and_of_gradients():
+    program, inputs = nested((3, 2))
+    ours, given = check_tangents(program, inputs)
+    check(ours, given)
+    backward, _ = gradients(program)
+    check_tangents(backward, inputs)
+    for x, y in zip(interpret(ours, given), native.run(ours, given), strict=True):
+        np.testing.assert_allclose(y, x, rtol=1e-9)
+
+
+def test_tangents_beside_integers():
+    loop = Loop([(), ()], [()], [((4,), 3, -1)], 4, [int64, float64, float64, float64])
+    n, x = loop.carried
+    new = emit("add", emit("multiply", emit("sin", x), emit("cast", n, attributes=(float64,))), loop.rows[0])
+    check_tangents(loop.program([n, new], [new, n], [new, loop.rows[0], loop.same[0]]), loop.arrays)
+
+
+def test_a_missing_rule_is_an_error_for_the_tangents_that_need_it(monkeypatch):
+    exp = REGISTRY["exp"]
+    op = Op("odd", Kind.MAP, ("x",), (), exp.infer, exp.reference, Gradient.MISSING, "x")
+    monkeypatch.setitem(REGISTRY, "odd", op)
+    loop = Loop([(), (), ()], [])
+    x, y, z = loop.carried
+    program = loop.program([emit("sin", x), emit("odd", x), emit("add", y, z)], [y, x, z])
+    builder = Builder(program.instructions)
+    seed = builder.input(program.type(0), 3)
+    found = push_forward(builder, [(0, len(program.instructions))], {0: seed})
+    kinds = [type(found[k]) for k in program.outputs]
+    assert kinds == [LookupError, Value, LookupError]
+
+
+# ---- batches -------------------------------------------------------------------------------------------------------
+
+
+def check_batches(program, inputs, chosen, rows=3, natively=False):
+    """Row by row, what a program gives where some of its inputs are batches."""
+    builder = Builder(program.instructions)
+    kinds = [program.type(k) for k in program.inputs]
+    batched = {
+        program.inputs[k]: builder.input(tensor_type(kinds[k].dtype, (rows, *kinds[k].shape)), len(inputs) + n)
+        for n, k in enumerate(chosen)
+    }
+    found = vectorize(builder, batched, program.outputs)
+    made = verify(Program(tuple(builder.instructions), tuple(x.index for x in found)))
+    batches = [array((rows, *inputs[k].shape), 70 + k).astype(inputs[k].dtype) for k in chosen]
+    ours = interpret(made, [*inputs, *batches])
+    for row in range(rows):
+        given = list(inputs)
+        for k, batch in zip(chosen, batches, strict=True):
+            given[k] = batch[row]
+        for x, y in zip(ours, interpret(program, given), strict=True):
+            np.testing.assert_allclose(x[row], y, rtol=1e-10, atol=1e-12)
+    if natively:
+        for x, y in zip(ours, native.run(made, [*inputs, *batches]), strict=True):
+            np.testing.assert_allclose(y, x, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=20)
+@given(recordings(gradient=False), st.integers(0, 99), st.integers(0, 99), st.integers(0, 3))
+def test_batches_of_rolled_loops(case, first, second, rows):
+    program, inputs = case
+    check_batches(reroll(program), inputs, sorted({first % len(inputs), second % len(inputs)}), rows)
+
+
+@pytest.mark.parametrize("chosen", [[0], [1], [2], [3], [0, 1, 2, 3]])
+def test_batches_of_loops_in_loops_and_of_gradients(chosen):
+    program, inputs = nested((3, 2))
+    check_batches(program, inputs, chosen, natively=chosen == [3])
+    check_batches(gradients(program)[0], inputs, chosen)
