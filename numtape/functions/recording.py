@@ -174,9 +174,7 @@ class Recorder:
     _detours: tuple[Any, ...] = ()
     _start = 0
 
-    def __init__(self, arguments: Sequence[Tensor], creates: bool, looks: bool = True, rolls: bool = True) -> None:
-        self.rolls = rolls
-        """Whether a few turns of a loop may stand for all."""
+    def __init__(self, arguments: Sequence[Tensor], creates: bool, looks: bool = True) -> None:
         self.numbers = {id(tensor): number for number, tensor in enumerate(arguments)}
         self.creates = creates
         """Whether the function may create Variables."""

@@ -21,7 +21,6 @@ from numtape.ops.movement import reshape_to
 from numtape.passes.reroll import window
 from numtape.passes.simplify import exact
 from numtape.tape.tensor import EPOCH, Tensor
-from numtape.tape.trace import STATE
 
 if TYPE_CHECKING:
     from numtape.functions.recording import Recorder
@@ -101,8 +100,6 @@ class Turns:
             under_way = [x for x in recorder.loops if x is not self and id(x) not in known and x._given < x._count]
             if under_way or any(other._given != given for other, given in self._others):
                 raise Differs("the loop takes elements of another one, too")
-            if len(STATE.tapes) > 1 or not recorder.rolls:
-                raise Differs("a tape records around it")
             if (len(recorder.looks), len(recorder.draws)) != self._started:
                 raise Differs("Python looks at a value, or numbers are drawn at random")
             self._all = _Rest(recorder, self._marks, self._count - self._given, self._kept).write()

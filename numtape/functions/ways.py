@@ -25,7 +25,6 @@ from numtape.functions.recording import (
 )
 from numtape.functions.replay import Replay
 from numtape.functions.signature import filled
-from numtape.ir.loop import LOOP
 from numtape.tape.explain import line_of
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import Tensor, buffer_of
@@ -68,12 +67,8 @@ class Tally:
 class Ways:
     """What was recorded of a function for one signature: a tree of segments."""
 
-    def __init__(self, function: Callable[..., Any], tally: Tally, rolls: bool = True) -> None:
-        """`rolls`: whether a few turns of a loop over a tensor may stand for all."""
+    def __init__(self, function: Callable[..., Any], tally: Tally) -> None:
         self._function = function
-        self._rolls = rolls
-        self._taped: Ways | None = None
-        """The same with all turns recorded, for tapes: where a few stand for all."""
         self._tally = tally
         self._lock = tally.lock
         self._root: Segment | None = None
@@ -103,14 +98,6 @@ class Ways:
             found = self._direct(tensors)
             if found is not UNKNOWN:
                 return found
-        if self._rolls and STATE.tapes:
-            with self._lock:
-                if self._root is None:
-                    self.record((args, kwargs), tensors)
-                if self._taped is None and self._root is not None and has_turns(self._root):
-                    self._taped = Ways(self._function, self._tally, rolls=False)
-            if self._taped is not None:
-                return self._taped.run(args, kwargs, tensors)
         for _ in range(MAX_WAYS):
             if self._plain or (self._has_rules and STATE.tapes):
                 break
@@ -160,10 +147,10 @@ class Ways:
         own = [Tensor(t._type, buffer_of(t)) for t in tensors]
         args, kwargs = filled(arguments, own)
         try:
-            recorder = Recorder(own, self._is_first or self._tally.count == 0, looks, self._rolls)
+            recorder = Recorder(own, self._is_first or self._tally.count == 0, looks)
             segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
             if recorder.created:
-                recorder = Recorder(own, False, looks, self._rolls)
+                recorder = Recorder(own, False, looks)
                 segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
         except GaveUp as reason:
             if not reason.for_good and STATE.trace.recorder is not None:
@@ -230,17 +217,6 @@ def ways(segment: Segment) -> int:
         open_ += segment.following.values()
         count += not segment.following
     return count
-
-
-def has_turns(segment: Segment) -> bool:
-    """Whether a few turns of a loop stand for all somewhere in a tree."""
-    open_ = [segment]
-    while open_:
-        segment = open_.pop()
-        open_ += segment.following.values()
-        if any(i.op is LOOP for _, i in segment.instructions):
-            return True
-    return False
 
 
 def alike(a: Segment, b: Segment) -> bool:

@@ -215,8 +215,11 @@ def test_a_tape_around_a_loop(around):
             y = function(rows)
         return tape.gradient(y, w)
 
-    found = gradient(nt.function(walk)) if around == "outside" else nt.function(lambda: gradient(walk))()
-    np.testing.assert_allclose(found, gradient(walk), rtol=1e-4, atol=1e-6)
+    fn = nt.function(walk if around == "outside" else lambda: gradient(walk))
+    for _ in range(2):
+        found = gradient(fn) if around == "outside" else fn()
+        np.testing.assert_allclose(found, gradient(walk), rtol=1e-4, atol=1e-6)
+    assert loops_of(fn) == (1 if around == "outside" else 2)
 
 
 # ---- datasets ----------------------------------------------------------------------------------------------------
@@ -452,3 +455,29 @@ def test_iterators_side_by_side():
 
 def test_sums_by_python():
     check(lambda rows: sum(rows), nt.constant(ROWS))
+
+
+def test_derivatives_of_every_kind_through_a_loop():
+    rows, w = nt.constant(np.linspace(-1, 1, 30)), nt.Variable([0.5, -0.3], dtype=nt.float64)
+
+    def walk(w):
+        x = w * 1.0
+        for row in rows:
+            x = nt.sin(x) * w + row * 0.1
+        return x
+
+    def derivatives(function):
+        with nt.GradientTape() as outer:
+            with nt.GradientTape(persistent=True) as inner:
+                y = function(w.read_value())
+                total = nt.reduce_sum(y * y)
+            slope = inner.gradient(total, w)
+        with nt.autodiff.ForwardAccumulator(w, nt.constant([1.0, 2.0], nt.float64)) as forward:
+            z = function(w.read_value())
+        return slope, outer.gradient(slope, w), inner.jacobian(y, w), forward.jvp(z)
+
+    fn = nt.function(walk)
+    for _ in range(2):
+        for x, y in zip(derivatives(walk), derivatives(fn), strict=True):
+            np.testing.assert_allclose(y, x, rtol=1e-9, atol=1e-12)
+    assert loops_of(fn) == 1
