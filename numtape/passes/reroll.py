@@ -40,7 +40,7 @@ Rows = npt.NDArray[np.int64]
 def reroll(program: Program) -> Program:
     """The same outputs, with loops for what repeats."""
     while len(program.instructions) > MIN_GAIN:
-        shorter = _Rolling(program).run()
+        shorter = Rolling(program).run()
         if shorter is None or len(shorter.instructions) >= len(program.instructions):
             break
         program = shorter
@@ -48,7 +48,7 @@ def reroll(program: Program) -> Program:
 
 
 @dataclass(slots=True)
-class _Loop:
+class Loop:
     """A stretch that repeats: `count` turns of `period` instructions from `start` on, by dense numbers."""
 
     start: int
@@ -79,7 +79,7 @@ class _Loop:
         return self.start + self.period * self.count
 
 
-class _Rolling:
+class Rolling:
     """One round over a program.
 
     What needs nothing but inputs (inputs, literals, slices of inputs) is *given*: it may stand before any loop. All
@@ -120,7 +120,7 @@ class _Rolling:
             self.offsets.append(len(flat))
         self.code = np.array(code, np.int64)
         self.flat = np.array(flat, np.int64)
-        self.loops: list[_Loop] = []
+        self.loops: list[Loop] = []
         self.builder = Builder()
         self.new: dict[int, Value] = {}
         """What has been written, by number."""
@@ -144,7 +144,7 @@ class _Rolling:
                 at, seen = loop.end, {}
         return self.rewrite() if self.loops else None
 
-    def repeats(self, start: int, period: int) -> _Loop | None:
+    def repeats(self, start: int, period: int) -> Loop | None:
         """The longest run of turns of this period that are alike, from about `start` on."""
         code = self.code
         if not np.array_equal(code[start : start + period], code[start + period : start + 2 * period]):
@@ -173,7 +173,7 @@ class _Rolling:
         if first + turns < count:
             entering = self.ends(rows[first + turns - 1] + strides, rows[first + turns], strides) or {}
             turns += bool(entering)
-        loop = _Loop(start + first * period, period, turns, rows[first], rows[first + 1], strides, entering)
+        loop = Loop(start + first * period, period, turns, rows[first], rows[first + 1], strides, entering)
         return loop if self.describe(loop) else None
 
     def ends(self, expected: Rows, row: Rows, strides: Rows) -> dict[int, int] | None:
@@ -239,7 +239,7 @@ class _Rolling:
         self.builder.origin = self.program.origin(index)
         return self.builder.append(Instruction(i.op, operands, i.attributes, i.type))
 
-    def loop_at(self, number: int) -> _Loop | None:
+    def loop_at(self, number: int) -> Loop | None:
         return next((loop for loop in self.loops if loop.start <= number < loop.end), None)
 
     def picked(self, number: int) -> Value:
@@ -260,14 +260,14 @@ class _Rolling:
         row: Value = slice_of(whole, (turn,) + (0,) * (whole.rank - 1), (1, *whole.shape[1:]), (1,) * whole.rank)
         return reshape_to(row, whole.shape[1:])  # type: ignore[no-any-return]
 
-    def whole(self, loop: _Loop, key: Any) -> Value:
+    def whole(self, loop: Loop, key: Any) -> Value:
         """All turns' values: of a place, or of what enters a turn, by its place and first value."""
         if key not in loop.stacks:
             assert loop.turns is not None
             loop.stacks[key] = stacked(loop.turns, loop.values[key])
         return loop.stacks[key]
 
-    def roll(self, loop: _Loop) -> None:
+    def roll(self, loop: Loop) -> None:
         """Write a stretch as a loop."""
         places, keys = loop.places, loop.keys
         instructions = [self.program.instructions[k] for k in self.dense[loop.start : loop.start + loop.period]]
@@ -307,7 +307,7 @@ class _Rolling:
             if back == 1:
                 loop.values[place, firsts[0]] = value.index
 
-    def describe(self, loop: _Loop) -> bool:
+    def describe(self, loop: Loop) -> bool:
         """Say what the operands of a turn are; False if one is nothing that a loop can have."""
         keys = loop.keys = {kind: {} for kind in (Local, Carried, Same, Sequence_)}
         at = 0
@@ -332,7 +332,7 @@ class _Rolling:
                 loop.fixed.add(place)
         return len(loop.fixed) < loop.period
 
-    def key(self, loop: _Loop, column: int) -> Any:
+    def key(self, loop: Loop, column: int) -> Any:
         """What the operands in a column are."""
         first, second, stride = (int(row[column]) for row in (loop.first, loop.second, loop.strides))
         last = second + stride * (loop.count - 2)
@@ -357,7 +357,7 @@ class _Rolling:
             return None
         return Sequence_, (first, stride, loop.entering.get(column))
 
-    def earlier(self, first: int, last: int, stride: int) -> _Loop | None:
+    def earlier(self, first: int, last: int, stride: int) -> Loop | None:
         """The loop in whose turns numbers from first to last are, all in one place."""
         found = self.loop_at(first)
         whole = found is not None and found is self.loop_at(last) and stride % found.period == 0
@@ -367,7 +367,7 @@ class _Rolling:
         """The type of a value by its number."""
         return self.program.type(self.given[number] if number < 0 else self.dense[number])
 
-    def once(self, loop: _Loop, place: int, own: Sequence[Any]) -> Value:
+    def once(self, loop: Loop, place: int, own: Sequence[Any]) -> Value:
         """What is the same in all turns, before them."""
         index = self.dense[loop.start + place]
         i = self.program.instructions[index]
@@ -377,7 +377,7 @@ class _Rolling:
 
     # ---- sequences ---------------------------------------------------------------------------------------------
 
-    def sequence(self, loop: _Loop, first: int, stride: int, entered: int | None) -> tuple[Value, int, int]:
+    def sequence(self, loop: Loop, first: int, stride: int, entered: int | None) -> tuple[Value, int, int]:
         """What moves evenly, as an array with the turns along its first axis, where it starts, and its step."""
         numbers = range(first, first + stride * loop.count, stride)
         if entered is not None:  # in its turn an earlier loop sees what the turn before has computed
