@@ -84,7 +84,8 @@ class Rolling:
 
     What needs nothing but inputs (inputs, literals, slices of inputs) is *given*: it may stand before any loop. All
     else has dense numbers, in order. What is given has negative numbers: equal ones the same, and those of one kind in
-    a row of their own, so that they move evenly where a loop takes one after another.
+    a row of their own, so that they move evenly where a loop takes one after another; row 0 stays empty, so that they do
+    not go on from what is dense.
     """
 
     def __init__(self, program: Program) -> None:
@@ -106,7 +107,8 @@ class Rolling:
             if i.op is INPUT or i.op is CONSTANT or (i.op.name in GIVEN and all(k < 0 for k in operands)):
                 key = (i.op, i.type, exact(i.attributes), *operands)
                 if key not in known:
-                    row = kinds.setdefault((i.op, i.type, *(k // ROW for k in operands)), [-1 - ROW * len(kinds), 0])
+                    kind = i.op, i.type, *(k // ROW for k in operands)
+                    row = kinds.setdefault(kind, [-1 - ROW * (len(kinds) + 1), 0])
                     known[key] = row[0] - row[1]
                     row[1] += 1
                     self.given[known[key]] = index
@@ -171,19 +173,21 @@ class Rolling:
             return None
         entering: dict[int, int] = {}
         if first + turns < count:
-            entering = self.ends(rows[first + turns - 1] + strides, rows[first + turns], strides) or {}
+            entering = self.ends(rows[first], rows[first + turns - 1] + strides, rows[first + turns], strides) or {}
             turns += bool(entering)
         loop = Loop(start + first * period, period, turns, rows[first], rows[first + 1], strides, entering)
         return loop if self.describe(loop) else None
 
-    def ends(self, expected: Rows, row: Rows, strides: Rows) -> dict[int, int] | None:
-        """Columns in which a turn differs from those before, if it would be the last that reads what an earlier loop
-        carried in its turns, and here is what that was at first: for each column this value."""
+    def ends(self, start: Rows, expected: Rows, row: Rows, strides: Rows) -> dict[int, int] | None:
+        """Columns in which a turn differs from those from `start` on, if it would be the last that reads what an
+        earlier loop carried in its turns, and here is what that was at first: for each column this value."""
         found = {}
         for column in np.flatnonzero(expected != row).tolist():
             number, first = int(expected[column]), int(row[column])
             earlier = self.loop_at(number + abs(int(strides[column])))
-            if earlier is None or abs(int(strides[column])) != earlier.period or number >= earlier.start:
+            if earlier is None or earlier is not self.loop_at(int(start[column]) + earlier.period):
+                return None
+            if abs(int(strides[column])) != earlier.period or number >= earlier.start:
                 return None
             place = number + earlier.period - earlier.start
             if (place, 1, (first,)) not in earlier.keys[Carried]:
@@ -336,6 +340,8 @@ class Rolling:
         """What the operands in a column are."""
         first, second, stride = (int(row[column]) for row in (loop.first, loop.second, loop.strides))
         last = second + stride * (loop.count - 2)
+        if column in loop.entering:
+            return Sequence_, (first, stride, loop.entering[column])
         if stride == 0 and first == second:
             return Same, first
         if stride == loop.period and last >= loop.start:
@@ -355,7 +361,7 @@ class Rolling:
         numbers = range(first, first + stride * loop.count, stride)
         if earlier is None and len({self.kind(k) for k in numbers}) > 1:
             return None
-        return Sequence_, (first, stride, loop.entering.get(column))
+        return Sequence_, (first, stride, None)
 
     def earlier(self, first: int, last: int, stride: int) -> Loop | None:
         """The loop in whose turns numbers from first to last are, all in one place."""

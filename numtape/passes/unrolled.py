@@ -81,9 +81,9 @@ def _reason(rolling: Rolling, start: int, period: int, count: int) -> tuple[int,
     first, even = _longest((moves[1:] == moves[:-1]).all(1))
     if even + 1 < MIN_TURNS or (even - 1) * period < MIN_GAIN:
         turn, column = (int(n[0]) for n in np.nonzero(moves[1:] != moves[:-1]))
-        at = _reader(rolling, start, column)
-        return at + (turn + 2) * period, (
-            f"{_operand(rolling, start, column)} does not move evenly from turn to turn, "
+        at = start + (turn + 2) * period
+        return _reader(rolling, at, column), (
+            f"{_operand(rolling, at, column)} does not move evenly from turn to turn, "
             f"but does so for {even + 1} turns at most"
         )
     start += first * period
