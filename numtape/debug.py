@@ -2,14 +2,15 @@
 
 While numbers are checked, a step keeps what it is given. If something in what it gives is not finite, the step is
 computed again, instruction by instruction, by the NumPy interpreter; from the bad result a way of values that are not
-finite leads back to the instruction that made the first of them out of finite operands. Without checks nothing is
-kept and nothing is slower.
+finite leads back, also through the turns of loops, to the instruction that made the first of them out of finite
+operands. Without checks nothing is kept and nothing is slower.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from numtape._front import front
 from numtape.backends.buffer import Buffer
 from numtape.backends.reference import interpret_all
 from numtape.explaining.places import Place, Places
+from numtape.ir.loop import LOOP, STACKED, parts
+from numtape.ir.op import Kind
 from numtape.ir.program import CONSTANT, INPUT, Program
 from numtape.tape.tensor import EPOCH
 from numtape.tape.trace import STATE, WATCHES
@@ -145,17 +148,81 @@ def _diagnosis(ran: Any, arrays: Sequence[Buffer], numbers: Sequence[Any]) -> st
             given += [np.array(x).astype(t.dtype.dtype) for x, t in zip(numbers, types[len(arrays) :], strict=True)]
         values = interpret_all(program, [x.reshape(t.shape) for x, t in zip(given, types, strict=True)])
         bad = {k for k in program.outputs if not _is_finite(values[k])}
-        for k in range(len(values) - 1, -1, -1):
-            if k in bad:
-                bad.update(o for o in program.instructions[k].operands if not _is_finite(values[o]))
         if bad:
-            return _message(program, values, min(bad), places)
+            found = _way(program, values, bad)
+            return _message(found[min(found)], places)
     return "a result is not finite, though NumPy computes finite numbers from the same inputs; please report that"
 
 
-def _message(program: Program, values: Sequence[npt.NDArray[Any]], k: int, places: Places) -> str:
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """An instruction of a program, or of the body of a loop in it: for each loop around its origin and the turn."""
+
+    program: Program
+    values: Sequence[Any]
+    index: int
+    loops: tuple[tuple[int | None, int, int], ...] = ()
+
+
+def _way(program: Program, values: Sequence[Any], bad: set[int]) -> dict[int, _Spot]:
+    """What numbers that are not finite come from: such values of the program, and for its loops the first in a turn."""
+    bad = set(bad)
+    found: dict[int, _Spot] = {}
+    wanted: dict[int, set[tuple[int, int]]] = {}
+    for k in range(len(program.instructions) - 1, -1, -1):
+        i = program.instructions[k]
+        if i.op is LOOP and k in wanted:
+            spot, operands = _turns(program, values, k, wanted[k])
+            bad |= operands
+            if spot is not None:
+                found[k] = spot
+        elif k in bad and i.op.kind is Kind.PART:
+            turns, value = values[i.operands[0]], i.attributes[0]
+            some = range(len(turns)) if i.op is STACKED else [len(turns) - 1]
+            wanted.setdefault(i.operands[0], set()).update(
+                (turn, value) for turn in some if not _is_finite(turns[turn][value])
+            )
+        elif k in bad:
+            found[k] = _Spot(program, values, k)
+            bad.update(o for o in i.operands if not _is_finite(values[o]))
+    return found
+
+
+def _turns(
+    program: Program, values: Sequence[Any], loop: int, wanted: set[tuple[int, int]]
+) -> tuple[_Spot | None, set[int]]:
+    """The first spot in a loop's turns on the way to these values of turns; and operands that are not finite."""
+    i = program.instructions[loop]
+    body, count, windows = i.attributes
+    carried, _, _ = parts(len(i.operands), body, windows)
+    waiting: dict[int, set[int]] = {}
+    for turn, value in wanted:
+        waiting.setdefault(turn, set()).add(value)
+    first, outside = None, set[int]()
+    for turn in range(count - 1, -1, -1):
+        if turn not in waiting:
+            continue
+        found = _way(body, values[loop][turn], waiting[turn])
+        for k in [k for k in found if body.instructions[k].op is INPUT]:
+            del found[k]
+            index = body.instructions[k].attributes[0]
+            if index < carried and turn:
+                waiting.setdefault(turn - 1, set()).add(body.outputs[index])
+            else:
+                outside.add(i.operands[index])
+        if found:
+            spot = found[min(found)]
+            first = replace(spot, loops=((program.origin(loop), turn, count), *spot.loops))
+    return first, outside
+
+
+def _message(spot: _Spot, places: Places) -> str:
+    program, values, k = spot.program, spot.values, spot.index
+    behind, origin = 0, program.origin(k)
+    for loop, _, _ in spot.loops:
+        behind, places = int(places.is_loop(loop)), places.within(loop)
+    place = places.of(origin)
     i = program.instructions[k]
-    place = places.of(program.origin(k))
     if i.op is INPUT or i.op is CONSTANT:
         reader = next((r for r, other in enumerate(program.instructions) if k in other.operands), k)
         what = place.name or ("a number in the program" if i.op is CONSTANT else "an input")
@@ -165,11 +232,21 @@ def _message(program: Program, values: Sequence[npt.NDArray[Any]], k: int, place
         return "\n".join([*lines, *_where(places.of(program.origin(reader)))])
     role = place.role if place.role == "forward" or not place.op else f"{place.role} of {place.op}"
     lines = [f"{role}: {i.op.name} gave {_badness(values[k])}", *_where(place)]
+    lines += _when(spot, *places.runs(origin), behind)
     names = [*i.op.parameters]
     if names and names[0].startswith("*"):
         names = [f"{names[0][1:]}[{n}]" for n in range(len(i.operands))]
     lines += [f"  {name}: {_range(values[o])}" for name, o in zip(names, i.operands, strict=True)]
     return "\n".join(lines)
+
+
+def _when(spot: _Spot, run: int, runs: int, behind: int) -> list[str]:
+    """Which run of its line an instruction was, if there are several, in a loop that was recorded `behind` others."""
+    if len(spot.loops) > 1:
+        return ["  " + ", in it ".join(f"turn {turn + 1} of {count}" for _, turn, count in spot.loops)]
+    for _, turn, count in spot.loops:
+        run, runs = run + turn + behind, runs + count * behind
+    return [f"  run {run} of {runs} of this line"] if runs > 1 else []
 
 
 def _where(place: Place) -> list[str]:

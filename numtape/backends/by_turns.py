@@ -23,7 +23,7 @@ WATCHERS: list[tuple[int, Callable[[int, int], object]]] = []
 """Who wants to know, every so many turns, how many are done, and of how many."""
 
 # Where the words of a loop's block are, see `numtape.codegen.turns.TURNS`.
-_START_COUNT, _STEPS, _FIRST_COUNT, _STEP_COUNT, _COUNT, _WORDS = 1, 5, 6, 7, 8, 10
+START_COUNT, MOVE_COUNT, STEPS, FIRST_COUNT, STEP_COUNT, COUNT, WORDS = 1, 3, 5, 6, 7, 8, 10
 
 
 class ByTurns:
@@ -31,14 +31,14 @@ class ByTurns:
 
     def __init__(self, header: npt.NDArray[Any], calls: npt.NDArray[Any], block: npt.NDArray[Any], at: int) -> None:
         """`block` are the words of the loop, which is step `at` of `calls`."""
-        self.count = int(block[_COUNT])
+        self.count = int(block[COUNT])
         self.seconds = 0.0
         """How long a turn takes, as far as that is known."""
         self._block = block
-        self._more = block[:_WORDS].copy()
-        self._more[_STEPS] += 16 * self._more[_FIRST_COUNT]
-        self._more[_STEP_COUNT] -= self._more[_FIRST_COUNT]
-        self._more[[_START_COUNT, _FIRST_COUNT]] = 0
+        self._more = block[:WORDS].copy()
+        self._more[STEPS] += 16 * self._more[FIRST_COUNT]
+        self._more[STEP_COUNT] -= self._more[FIRST_COUNT]
+        self._more[[START_COUNT, FIRST_COUNT]] = 0
         self._again = np.array([calls[2 * at], self._more.ctypes.data], np.int64)
         self._headers = [header.copy() for _ in range(3)]
         first, more, rest = self._headers
@@ -55,7 +55,7 @@ class ByTurns:
             while done < self.count:
                 some = self._some(done)
                 started = time.perf_counter()
-                (self._more if done else self._block)[_COUNT] = some
+                (self._more if done else self._block)[COUNT] = some
                 begun = True  # an interrupt shows up behind a call
                 entry(more if done else first)
                 self.seconds = (time.perf_counter() - started) / some
@@ -68,7 +68,7 @@ class ByTurns:
                 if not begun:
                     entry(first)
                 entry(rest)
-                self._block[_COUNT] = self.count
+                self._block[COUNT] = self.count
 
     def _some(self, done: int) -> int:
         """How many turns to run before the next look."""

@@ -87,9 +87,9 @@ class Executable:
         self.number_format, self.numbers_at = struct.Struct(f"<{numbers}"), 8 * words
         self.row_words = words + len(scalars)
         self.scalar_words = {self.array_count + k: words + k for k in range(len(scalars))}
-        for step in _all_steps(self.plan.steps):
+        for step in all_steps(self.plan.steps):
             kernels.address(step.kernel)  # compiles what is not
-        self.entry = _runner()
+        self.entry = runner()
         self._loop = self._long_loop()
         self._turns: weakref.WeakValueDictionary[int, ByTurns] = weakref.WeakValueDictionary()
         """For the header of each binding its loop."""
@@ -212,9 +212,9 @@ def _enter(loops: Mapping[int, ByTurns], address: int) -> None:
     """Run a program with a loop by the header of a binding: as a whole, if that takes no time."""
     turns = loops[address]
     if WATCHERS or turns.seconds * turns.count > SECONDS or not turns.seconds:
-        turns.run(_runner())
+        turns.run(runner())
     else:
-        _runner()(address)
+        runner()(address)
 
 
 class _Word(NamedTuple):
@@ -309,12 +309,12 @@ def _make_room(executable: Executable, nbytes: int) -> None:
     _bound.append(weakref.ref(executable))
 
 
-def _all_steps(steps: Iterable[Step | LoopStep]) -> Iterator[Step | LoopStep]:
+def all_steps(steps: Iterable[Step | LoopStep]) -> Iterator[Step | LoopStep]:
     """Steps, and those within loops."""
     for step in steps:
         yield step
         if isinstance(step, LoopStep):
-            yield from _all_steps(step.steps)
+            yield from all_steps(step.steps)
 
 
 def _word(number: float, code: str) -> int:
@@ -324,7 +324,7 @@ def _word(number: float, code: str) -> int:
 
 
 @cache
-def _runner() -> Any:
+def runner() -> Any:
     """The compiled loop over a program's kernels; it lets other threads run meanwhile."""
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernels.address(RUNNER))
 

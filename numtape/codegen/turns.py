@@ -81,6 +81,11 @@ def loop_step(
     return loop.kernel(body) or loop.step(lay_down(body))
 
 
+def wanted_body(program: Program, members: Sequence[int]) -> Program:
+    """What a turn has to compute of a loop, the first of the members, for its parts, the others."""
+    return _Loop(program, members, {}).wanted()
+
+
 def carried_from(program: Program, part: int) -> int | None:
     """The value that a loop may write a part's elements over: what it is at first, if nothing else in the loop is."""
     turns, value = program.instructions[part].operands[0], program.instructions[part].attributes[0]

@@ -6,6 +6,7 @@ import linecache
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from numtape.backends.native import all_steps
 from numtape.cache.kernels import LOADINGS
 from numtape.dtypes import TensorType
 from numtape.explaining.cost import kernel_costs
@@ -16,6 +17,7 @@ from numtape.functions.recording import Provenance, Segment
 from numtape.functions.signature import leaves
 from numtape.functions.ways import Ways
 from numtape.ir.program import INPUT, Program
+from numtape.passes.unrolled import why_not_rolled
 from numtape.tape import trace
 from numtape.tape.explain import line_of
 from numtape.tape.lower import Lowered
@@ -180,7 +182,7 @@ def _program(lowered: Lowered, places: Places, cause: str) -> ProgramReport:
     executable = lowered.executable or lowered.compile()
     kernels, whole = kernel_costs(executable, places)
     loadings: dict[str, CompiledKernel] = {}
-    for step in executable.plan.steps:
+    for step in all_steps(executable.plan.steps):
         key = step.kernel.key
         known = LOADINGS.get(key)
         if known is None or known.when < executable.made:
@@ -190,8 +192,9 @@ def _program(lowered: Lowered, places: Places, cause: str) -> ProgramReport:
             loadings[key] = CompiledKernel(step.kernel.name, key, source, known.when, known.seconds)
     plan = executable.plan
     return ProgramReport(
-        str(plan.program), cause, executable.made, plan.arena, tuple(kernels), tuple(loadings.values()), whole
-    )
+        str(plan.program), cause, executable.made, plan.arena, kernels, tuple(loadings.values()), whole,
+        tuple(dict.fromkeys((str(x), places.of(x.origin)) for x in why_not_rolled(lowered.program))),
+    )  # fmt: skip
 
 
 def _cause(lowered: Lowered) -> str:

@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from html import escape
 
 from numtape.explaining.cost import KernelCost
-from numtape.explaining.report import LINES_OF_TIME, ProgramReport, Report, SignatureReport, costs, loading, seconds
+from numtape.explaining.report import (
+    LINES_OF_TIME,
+    ProgramReport,
+    Report,
+    SignatureReport,
+    costs,
+    listing,
+    loading,
+    seconds,
+    unrolled,
+)
 from numtape.explaining.report import summary as summary_of
 
 STYLE = """
@@ -25,6 +35,7 @@ h1 { font-size: 1.3rem; } h2 { font-size: 1.1rem; margin-top: 2.5rem; } h3 { fon
 p, li { color: var(--faint); margin: .2rem 0; }
 code, pre, td { font: 13px/1.45 ui-monospace, monospace; } pre { overflow-x: auto; margin: .4rem 0 .6rem 1.2rem; }
 details { border-top: 1px solid var(--line); padding: .25rem 0; } summary { cursor: pointer; }
+details details { margin-left: 1.2rem; }
 .bar { display: block; height: .5rem; margin-top: .15rem; min-width: 1px; background: var(--bar); border-radius: 2px; }
 .time { float: right; color: var(--faint); font-variant-numeric: tabular-nums; }
 table { border-collapse: collapse; width: 100%; } td { padding: 0 .6rem 0 0; white-space: pre; vertical-align: top; }
@@ -65,22 +76,24 @@ def _program(program: ProgramReport) -> Iterator[str]:
     yield f"<h3>Program{cause}</h3>\n<p>{escape(summary_of(program))}</p>"
     most = max((kernel.share for kernel in program.kernels), default=1.0) or 1.0
     for n, kernel in enumerate(program.kernels):
-        yield _kernel(n, kernel, most)
+        yield _kernel(str(n + 1), kernel, most)
+    if program.unrolled:
+        reasons = escape("\n".join(unrolled(program)))
+        yield f"<details><summary>What repeats and is no loop</summary><pre>{reasons}</pre></details>"
     yield f"<details><summary>The program</summary><pre>{escape(program.text)}</pre></details>"
     loadings = escape("\n".join(map(loading, program.loadings)))
     yield f"<details><summary>Where machine code came from</summary><pre>{loadings}</pre></details>"
     yield from _code(program)
 
 
-def _kernel(n: int, kernel: KernelCost, most: float) -> str:
-    width = max(len(text) for text, _ in kernel.instructions)
-    lines = [f"{text:{min(width, 70)}}  # {place}" for text, place in kernel.instructions]
-    lines += ["", costs(kernel), *(f"apart from {reason}" for reason in kernel.apart)]
+def _kernel(number: str, kernel: KernelCost, most: float) -> str:
+    lines = [*listing(kernel), "", costs(kernel), *(f"apart from {reason}" for reason in kernel.apart)]
+    inside = "".join(_kernel(f"{number}.{n + 1}", inner, most) for n, inner in enumerate(kernel.inside))
     return (
-        f"<details><summary>{n + 1}. <code>{escape(kernel.name)}</code> {escape(kernel.loop)}"
+        f"<details><summary>{number}. <code>{escape(kernel.name)}</code> {escape(kernel.loop)}"
         f'<span class="time">{seconds(kernel.seconds)} ({kernel.share:.0%})</span>'
         f'<span class="bar" style="width: {100 * kernel.share / most:.1f}%"></span></summary>'
-        f"<pre>{escape(chr(10).join(lines))}</pre></details>"
+        f"<pre>{escape(chr(10).join(lines).lstrip())}</pre>{inside}</details>"
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from types import CodeType
 
 from numtape.functions.recording import Provenance
+from numtape.ir.loop import LOOP
 from numtape.tape.explain import line_of
 from numtape.tape.trace import Node
 
@@ -62,7 +63,7 @@ class Places:
         if slot is None:
             return GENERATED
         node = self._nodes[slot]
-        origin = node.origins[slot - node.length + len(node.instructions)] if node.origins else None
+        origin = node.origins[slot - node.length] if node.origins else None
         if origin is not None:
             return replace(self.of(origin), role="tangent" if isinstance(node.results, dict) else "backward")
         if node.extra and isinstance(node.extra[-1], Provenance):
@@ -74,6 +75,33 @@ class Places:
             return Place("backward", "gradient")
         return Place("forward", node.op.name.removeprefix("nt.") if node.op else "", filename, line,
                      self._names.get(slot, ""))  # fmt: skip
+
+    def runs(self, slot: int | None) -> tuple[int, int]:
+        """How often the call behind a slot had been made by then, itself counted, and how often in all."""
+        if slot is None:
+            return 1, 1
+        node = self._nodes[slot]
+        origin = node.origins[slot - node.length] if node.origins else None
+        if origin is not None:
+            return self.runs(origin)
+        if node.extra and isinstance(node.extra[-1], Provenance):
+            places, inverse = self._function(node)
+            return places.runs(inverse.get(slot))
+        site = self._sites.get(node.length)
+        lengths = [length for length, other in self._sites.items() if other == site]
+        return (lengths.index(node.length) + 1, len(lengths)) if site else (1, 1)
+
+    def is_loop(self, slot: int | None) -> bool:
+        """Whether a loop was recorded as such, behind its first turns; others were found in what was recorded."""
+        return slot is not None and self._nodes[slot].instructions[slot - self._nodes[slot].length].op is LOOP
+
+    def within(self, slot: int | None) -> Places:
+        """The places of what is in the body of a loop: of the same recording, or that of the function it came with."""
+        if slot is not None and self.is_loop(slot):
+            node = self._nodes[slot]
+            if node.extra and isinstance(node.extra[-1], Provenance):
+                return self._function(node)[0]
+        return self
 
     def _function(self, node: Node) -> tuple[Places, dict[int, int]]:
         """What a function's own recording says, and its slots by those here."""

@@ -45,16 +45,26 @@ class ProgramReport:
     loadings: tuple[CompiledKernel, ...]
     seconds: float
     """Of all kernels in one native call."""
+    unrolled: tuple[tuple[str, Place], ...] = ()
+    """What repeats and is no loop: how often, and why, with the line that stands in the way."""
 
     def lines(self) -> list[tuple[Place, float]]:
         """The user's lines with an estimate of their seconds, the most expensive first."""
         found: dict[Place, float] = {}
-        for kernel in self.kernels:
+        for kernel, took in _parts(self.kernels):
             total = sum(kernel.weights) or 1
             for (_, place), weight in zip(kernel.instructions, kernel.weights, strict=True):
                 line = replace(place, op="" if place.filename else place.op)
-                found[line] = found.get(line, 0.0) + kernel.seconds * weight / total
+                found[line] = found.get(line, 0.0) + took * weight / total
         return sorted(found.items(), key=lambda item: -item[1])
+
+
+def _parts(kernels: Iterable[KernelCost], scale: float = 1.0) -> Iterator[tuple[KernelCost, float]]:
+    """The kernels that have instructions, with their seconds; a loop's own are shared out among those inside."""
+    for kernel in kernels:
+        yield kernel, kernel.seconds * scale
+        inside = sum(k.seconds for k in kernel.inside if k.instructions or k.inside)
+        yield from _parts(kernel.inside, kernel.seconds * scale / inside if inside else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +175,10 @@ def _program(program: ProgramReport) -> Iterator[str]:
         yield f"cause: {program.cause}"
     yield from _indented(program.text.splitlines())
     for n, kernel in enumerate(program.kernels):
-        yield f"Kernel {n + 1}: {kernel.name}, {kernel.loop}"
-        yield f"  {costs(kernel)}"
-        width = max(len(text) for text, _ in kernel.instructions)
-        for text, place in kernel.instructions:
-            yield f"    {text:{min(width, 70)}}  # {place}"
-        yield from (f"  apart from {reason}" for reason in kernel.apart)
+        yield from _kernel(str(n + 1), kernel)
+    if program.unrolled:
+        yield "No loop:"
+        yield from _indented(unrolled(program))
     if program.loadings:
         yield "Machine code:"
         yield from _indented(map(loading, program.loadings))
@@ -178,6 +186,26 @@ def _program(program: ProgramReport) -> Iterator[str]:
     if lines:
         yield "Lines of code:"
         yield from (f"  {seconds(took):>8}  {place}  {place.code}".rstrip() for place, took in lines)
+
+
+def unrolled(program: ProgramReport) -> list[str]:
+    """What repeats and is no loop, with the lines of code."""
+    return [f"{place}: {reason}" for reason, place in program.unrolled]
+
+
+def _kernel(number: str, kernel: KernelCost) -> Iterator[str]:
+    yield f"Kernel {number}: {kernel.name}, {kernel.loop}"
+    yield f"  {costs(kernel)}"
+    yield from (f"    {line}" for line in listing(kernel))
+    yield from (f"  apart from {reason}" for reason in kernel.apart)
+    for n, inner in enumerate(kernel.inside):
+        yield from _indented(_kernel(f"{number}.{n + 1}", inner))
+
+
+def listing(kernel: KernelCost) -> list[str]:
+    """A kernel's instructions and where they come from."""
+    width = max((len(text) for text, _ in kernel.instructions), default=0)
+    return [f"{text:{min(width, 70)}}  # {place}" for text, place in kernel.instructions]
 
 
 def _indented(lines: Iterable[str] | Sequence[str]) -> Iterator[str]:

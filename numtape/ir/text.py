@@ -6,7 +6,13 @@ One line for each instruction, then the outputs::
     %1 = sum(%0) {axes=(0, 1)} : f32[1,1]
     return %1
 
-A donation stands behind its output, `%1 <- 0`: it may take over the memory of input 0.
+A donation stands behind its output, `%1 <- 0`: it may take over the memory of input 0. The body of a loop follows its
+line, in the same form::
+
+    %2 = loop(%1) {body=..., count=9, windows=()} : b1[]
+      %0 = input() {index=0} : f32[]
+      %1 = sin(%0) : f32[]
+      return %1
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from numtape.dtypes import BY_CODE, DType, parse_type
@@ -26,14 +33,22 @@ _NAMES = {"inf": math.inf, "nan": math.nan}
 
 def write(program: Program) -> str:
     """The program as text."""
-    lines = [write_line(k, i) for k, i in enumerate(program.instructions)]
+    return "\n".join(_lines(program))
+
+
+def _lines(program: Program) -> Iterator[str]:
+    for k, i in enumerate(program.instructions):
+        yield write_line(k, i)
+        for value in i.attributes:
+            if isinstance(value, Program):
+                yield from (f"  {line}" for line in _lines(value))
     donations = dict(program.donations)
     outputs = [f"%{o} <- {donations[n]}" if n in donations else f"%{o}" for n, o in enumerate(program.outputs)]
-    return "\n".join([*lines, f"return {', '.join(outputs)}".rstrip()])
+    yield f"return {', '.join(outputs)}".rstrip()
 
 
 def write_line(k: int, i: Instruction) -> str:
-    """Instruction k as text."""
+    """Instruction k as text, without the lines of its body if it has one."""
     operands = ", ".join(f"%{o}" for o in i.operands)
     pairs = zip(i.op.attributes, i.attributes, strict=True)
     attributes = ", ".join(f"{name}={_value(value)}" for name, value in pairs)
@@ -42,11 +57,19 @@ def write_line(k: int, i: Instruction) -> str:
 
 def read(text: str) -> Program:
     """The program that a text describes; ValueError names the line that is none."""
+    lines = iter([line.strip() for line in text.strip().splitlines() if line.strip()])
+    program = _read(lines)
+    for line in lines:
+        raise ValueError(f"a program ends with its `return`, and not with {line!r}")
+    return program
+
+
+def _read(lines: Iterator[str]) -> Program:
+    """The program that ends with the next `return`."""
     instructions: list[Instruction] = []
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    if not lines or not lines[-1].startswith("return"):
-        raise ValueError("a program ends with a line `return %a, %b, ...`")
-    for line in lines[:-1]:
+    for line in lines:
+        if line.startswith("return"):
+            break
         match = _LINE.fullmatch(line)
         if match is None or int(match[1]) != len(instructions) or match[2] not in REGISTRY:
             raise ValueError(f"not instruction %{len(instructions)} of a program: {line!r}")
@@ -54,13 +77,15 @@ def read(text: str) -> Program:
         operands = tuple(int(o.strip().removeprefix("%")) for o in match[3].split(",") if o.strip())
         attributes = _read_attributes(match[4] or "")
         if "body" in attributes:
-            attributes["body"] = read(attributes["body"])
+            attributes["body"] = _read(lines)
         if tuple(attributes) != op.attributes:
             raise ValueError(f"{op.name} has attributes {op.attributes}, not {tuple(attributes)}: {line!r}")
         instructions.append(Instruction(op, operands, tuple(attributes.values()), parse_type(match[5])))
+    else:
+        raise ValueError("a program ends with a line `return %a, %b, ...`")
     outputs: list[int] = []
     donations: list[tuple[int, int]] = []
-    for n, part in enumerate(p for p in lines[-1].removeprefix("return").split(",") if p.strip()):
+    for n, part in enumerate(p for p in line.removeprefix("return").split(",") if p.strip()):
         value, _, old = part.strip().removeprefix("%").partition(" <- ")
         outputs.append(int(value))
         if old:
@@ -72,7 +97,7 @@ def _value(value: Any) -> str:
     if isinstance(value, DType):
         return value.code
     if isinstance(value, Program):
-        return repr(write(value))
+        return "..."
     if isinstance(value, tuple):
         return f"({', '.join(_value(v) for v in value)}{',' if len(value) == 1 else ''})"
     return repr(value)

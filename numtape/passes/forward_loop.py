@@ -7,6 +7,7 @@ this the values themselves are computed again, so that none has to be kept for a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from numtape.ir.loop import FINAL, Body, final, parts, stacked
 from numtape.ir.op import Op
@@ -87,11 +88,11 @@ class Turns:
         following = []
         for k in groups[0]:
             out = self.body.outputs[max(k, ~k)]
-            tangent = self.known.get(out)
+            moved: Any = self.known.get(out)
             if k >= 0:
                 following.append(inside.value(new[out]))
-            elif isinstance(tangent, Value):
-                following.append(inside.value(new[tangent.index]))
+            elif isinstance(moved, Value):
+                following.append(inside.value(new[moved.index]))
             else:  # comes to rest
                 following.append(inside.constant(0.0, self.body.type(out).dtype, self.body.type(out).shape))
         return body.close(following, self.count), new

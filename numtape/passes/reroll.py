@@ -40,7 +40,7 @@ Rows = npt.NDArray[np.int64]
 def reroll(program: Program) -> Program:
     """The same outputs, with loops for what repeats."""
     while len(program.instructions) > MIN_GAIN:
-        shorter = _Rolling(program).run()
+        shorter = Rolling(program).run()
         if shorter is None or len(shorter.instructions) >= len(program.instructions):
             break
         program = shorter
@@ -48,7 +48,7 @@ def reroll(program: Program) -> Program:
 
 
 @dataclass(slots=True)
-class _Loop:
+class Loop:
     """A stretch that repeats: `count` turns of `period` instructions from `start` on, by dense numbers."""
 
     start: int
@@ -79,12 +79,13 @@ class _Loop:
         return self.start + self.period * self.count
 
 
-class _Rolling:
+class Rolling:
     """One round over a program.
 
     What needs nothing but inputs (inputs, literals, slices of inputs) is *given*: it may stand before any loop. All
     else has dense numbers, in order. What is given has negative numbers: equal ones the same, and those of one kind in
-    a row of their own, so that they move evenly where a loop takes one after another.
+    a row of their own, so that they move evenly where a loop takes one after another; row 0 stays empty, so that they
+    do not go on from what is dense.
     """
 
     def __init__(self, program: Program) -> None:
@@ -106,7 +107,8 @@ class _Rolling:
             if i.op is INPUT or i.op is CONSTANT or (i.op.name in GIVEN and all(k < 0 for k in operands)):
                 key = (i.op, i.type, exact(i.attributes), *operands)
                 if key not in known:
-                    row = kinds.setdefault((i.op, i.type, *(k // ROW for k in operands)), [-1 - ROW * len(kinds), 0])
+                    kind = i.op, i.type, *(k // ROW for k in operands)
+                    row = kinds.setdefault(kind, [-1 - ROW * (len(kinds) + 1), 0])
                     known[key] = row[0] - row[1]
                     row[1] += 1
                     self.given[known[key]] = index
@@ -120,7 +122,7 @@ class _Rolling:
             self.offsets.append(len(flat))
         self.code = np.array(code, np.int64)
         self.flat = np.array(flat, np.int64)
-        self.loops: list[_Loop] = []
+        self.loops: list[Loop] = []
         self.builder = Builder()
         self.new: dict[int, Value] = {}
         """What has been written, by number."""
@@ -144,7 +146,7 @@ class _Rolling:
                 at, seen = loop.end, {}
         return self.rewrite() if self.loops else None
 
-    def repeats(self, start: int, period: int) -> _Loop | None:
+    def repeats(self, start: int, period: int) -> Loop | None:
         """The longest run of turns of this period that are alike, from about `start` on."""
         code = self.code
         if not np.array_equal(code[start : start + period], code[start + period : start + 2 * period]):
@@ -171,19 +173,21 @@ class _Rolling:
             return None
         entering: dict[int, int] = {}
         if first + turns < count:
-            entering = self.ends(rows[first + turns - 1] + strides, rows[first + turns], strides) or {}
+            entering = self.ends(rows[first], rows[first + turns - 1] + strides, rows[first + turns], strides) or {}
             turns += bool(entering)
-        loop = _Loop(start + first * period, period, turns, rows[first], rows[first + 1], strides, entering)
+        loop = Loop(start + first * period, period, turns, rows[first], rows[first + 1], strides, entering)
         return loop if self.describe(loop) else None
 
-    def ends(self, expected: Rows, row: Rows, strides: Rows) -> dict[int, int] | None:
-        """Columns in which a turn differs from those before, if it would be the last that reads what an earlier loop
-        carried in its turns, and here is what that was at first: for each column this value."""
+    def ends(self, start: Rows, expected: Rows, row: Rows, strides: Rows) -> dict[int, int] | None:
+        """Columns in which a turn differs from those from `start` on, if it would be the last that reads what an
+        earlier loop carried in its turns, and here is what that was at first: for each column this value."""
         found = {}
         for column in np.flatnonzero(expected != row).tolist():
             number, first = int(expected[column]), int(row[column])
             earlier = self.loop_at(number + abs(int(strides[column])))
-            if earlier is None or abs(int(strides[column])) != earlier.period or number >= earlier.start:
+            if earlier is None or earlier is not self.loop_at(int(start[column]) + earlier.period):
+                return None
+            if abs(int(strides[column])) != earlier.period or number >= earlier.start:
                 return None
             place = number + earlier.period - earlier.start
             if (place, 1, (first,)) not in earlier.keys[Carried]:
@@ -239,7 +243,7 @@ class _Rolling:
         self.builder.origin = self.program.origin(index)
         return self.builder.append(Instruction(i.op, operands, i.attributes, i.type))
 
-    def loop_at(self, number: int) -> _Loop | None:
+    def loop_at(self, number: int) -> Loop | None:
         return next((loop for loop in self.loops if loop.start <= number < loop.end), None)
 
     def picked(self, number: int) -> Value:
@@ -260,14 +264,14 @@ class _Rolling:
         row: Value = slice_of(whole, (turn,) + (0,) * (whole.rank - 1), (1, *whole.shape[1:]), (1,) * whole.rank)
         return reshape_to(row, whole.shape[1:])  # type: ignore[no-any-return]
 
-    def whole(self, loop: _Loop, key: Any) -> Value:
+    def whole(self, loop: Loop, key: Any) -> Value:
         """All turns' values: of a place, or of what enters a turn, by its place and first value."""
         if key not in loop.stacks:
             assert loop.turns is not None
             loop.stacks[key] = stacked(loop.turns, loop.values[key])
         return loop.stacks[key]
 
-    def roll(self, loop: _Loop) -> None:
+    def roll(self, loop: Loop) -> None:
         """Write a stretch as a loop."""
         places, keys = loop.places, loop.keys
         instructions = [self.program.instructions[k] for k in self.dense[loop.start : loop.start + loop.period]]
@@ -307,7 +311,7 @@ class _Rolling:
             if back == 1:
                 loop.values[place, firsts[0]] = value.index
 
-    def describe(self, loop: _Loop) -> bool:
+    def describe(self, loop: Loop) -> bool:
         """Say what the operands of a turn are; False if one is nothing that a loop can have."""
         keys = loop.keys = {kind: {} for kind in (Local, Carried, Same, Sequence_)}
         at = 0
@@ -332,10 +336,12 @@ class _Rolling:
                 loop.fixed.add(place)
         return len(loop.fixed) < loop.period
 
-    def key(self, loop: _Loop, column: int) -> Any:
+    def key(self, loop: Loop, column: int) -> Any:
         """What the operands in a column are."""
         first, second, stride = (int(row[column]) for row in (loop.first, loop.second, loop.strides))
         last = second + stride * (loop.count - 2)
+        if column in loop.entering:
+            return Sequence_, (first, stride, loop.entering[column])
         if stride == 0 and first == second:
             return Same, first
         if stride == loop.period and last >= loop.start:
@@ -355,9 +361,9 @@ class _Rolling:
         numbers = range(first, first + stride * loop.count, stride)
         if earlier is None and len({self.kind(k) for k in numbers}) > 1:
             return None
-        return Sequence_, (first, stride, loop.entering.get(column))
+        return Sequence_, (first, stride, None)
 
-    def earlier(self, first: int, last: int, stride: int) -> _Loop | None:
+    def earlier(self, first: int, last: int, stride: int) -> Loop | None:
         """The loop in whose turns numbers from first to last are, all in one place."""
         found = self.loop_at(first)
         whole = found is not None and found is self.loop_at(last) and stride % found.period == 0
@@ -367,7 +373,7 @@ class _Rolling:
         """The type of a value by its number."""
         return self.program.type(self.given[number] if number < 0 else self.dense[number])
 
-    def once(self, loop: _Loop, place: int, own: Sequence[Any]) -> Value:
+    def once(self, loop: Loop, place: int, own: Sequence[Any]) -> Value:
         """What is the same in all turns, before them."""
         index = self.dense[loop.start + place]
         i = self.program.instructions[index]
@@ -377,7 +383,7 @@ class _Rolling:
 
     # ---- sequences ---------------------------------------------------------------------------------------------
 
-    def sequence(self, loop: _Loop, first: int, stride: int, entered: int | None) -> tuple[Value, int, int]:
+    def sequence(self, loop: Loop, first: int, stride: int, entered: int | None) -> tuple[Value, int, int]:
         """What moves evenly, as an array with the turns along its first axis, where it starts, and its step."""
         numbers = range(first, first + stride * loop.count, stride)
         if entered is not None:  # in its turn an earlier loop sees what the turn before has computed
