@@ -66,10 +66,10 @@ class Turns:
             groups[(k >= carried) + (k >= carried + same)].append(k)
         outside = dict(enumerate(self.operands))
         places = dict(enumerate(inputs))
-        for k, tangent in self.entering.items():
+        for k, begin in self.entering.items():
             start = self.moving[k]
-            if isinstance(tangent, Value) and isinstance(start, Value):
-                outside[~k], places[~k] = start, tangent.index
+            if isinstance(begin, Value) and isinstance(start, Value):
+                outside[~k], places[~k] = start, begin.index
         groups = [group + [~k for k in group if ~k in places] for group in groups]
         states, constant, rows = ([outside[k] for k in group] for group in groups)
         windows = [self.windows[max(k, ~k) - carried - same] for k in groups[2]]
