@@ -40,9 +40,9 @@ def lowerings(step: Step, times: int) -> list[Lowering]:
     """Every program that is made while a new step runs so often."""
     made = []
 
-    def watched(path, wanted, known):
+    def watched(path, wanted, known, *others):
         path = list(path)
-        made.append(Lowering(path, wanted, known, lower(path, wanted, known)))
+        made.append(Lowering(path, wanted, known, lower(path, wanted, known, *others)))
         return made[-1].lowered
 
     forget()

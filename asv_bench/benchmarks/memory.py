@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .steps import STEPS, step_of
+from .steps import HEAVY, LIGHT, step_of
 
 
 class Steps:
-    params = list(STEPS)
+    params = list(LIGHT | HEAVY)
     param_names = ["step"]
 
     def peakmem_ten(self, name):
