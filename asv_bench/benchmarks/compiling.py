@@ -38,7 +38,7 @@ print(nt.cache.stats().compilations)
 
 
 class FirstStep:
-    params = ["digits", "black_scholes"]
+    params = ["digits", "black_scholes", "pendulum_100", "pendulum_1000"]
     param_names = ["step"]
 
     def timeraw_cold(self, name):

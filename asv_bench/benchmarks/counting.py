@@ -21,6 +21,7 @@ class Program:
                 "recorded": len(lowering_of(name).lowered.program.instructions),
                 "instructions": len(plan.program.instructions),
                 "kernel calls": len(plan.steps),
+                "kernels": len({step.kernel.key for step in plan.steps}),
                 "arena": plan.arena,
             }
         return found
@@ -35,6 +36,10 @@ class Program:
     def track_kernel_calls(self, found, name):
         return found[name]["kernel calls"]
 
+    def track_kernels(self, found, name):
+        """Different ones: so many are compiled where the cache is empty."""
+        return found[name]["kernels"]
+
     def track_arena(self, found, name):
         """Memory for values that live within one run."""
         return found[name]["arena"]
@@ -42,6 +47,7 @@ class Program:
 
 Program.track_recorded_instructions.unit = Program.track_instructions.unit = "instructions"
 Program.track_kernel_calls.unit = "calls"
+Program.track_kernels.unit = "kernels"
 Program.track_arena.unit = "bytes"
 
 
@@ -49,6 +55,6 @@ def track_programs_of_100_steps(name):
     return len(lowerings(STEPS[name](), 100))
 
 
-track_programs_of_100_steps.params = ["square", "digits"]
+track_programs_of_100_steps.params = ["square", "digits", "branch"]
 track_programs_of_100_steps.param_names = ["step"]
 track_programs_of_100_steps.unit = "programs"

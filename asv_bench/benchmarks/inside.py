@@ -9,6 +9,7 @@ from unittest import mock
 
 from numtape.backends.native import Executable
 from numtape.codegen.plan import Plan, plan
+from numtape.functions import direct
 from numtape.tape import trace
 from numtape.tape.lower import Lowered, lower
 
@@ -45,7 +46,7 @@ def lowerings(step: Step, times: int) -> list[Lowering]:
         return made[-1].lowered
 
     forget()
-    with mock.patch.object(trace, "lower", watched):
+    with mock.patch.object(trace, "lower", watched), mock.patch.object(direct, "lower", watched):
         for _ in range(times):
             result = step()
         float(result)

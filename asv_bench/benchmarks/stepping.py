@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .inside import native_call
-from .steps import HEAVY, LIGHT, step_of
+from .steps import HEAVY, LIGHT, LOOPS, step_of
 
 
 class Light:
@@ -23,3 +23,14 @@ class Light:
 class Heavy(Light):
     params = list(HEAVY)
     number = 5
+
+
+class Loops:
+    """Functions with a loop or a branch in Python."""
+
+    params = list(LOOPS)
+    param_names = ["step"]
+    number = 5
+
+    def time_step(self, name):
+        step_of(name)()

@@ -18,6 +18,7 @@ import numtape as nt
 
 from .classifier import Classifier, Network, layers, sign
 from .derivatives import derivative
+from .loops import branch, epoch, pendulum
 
 TABLES = (10_000, 100_000, 1_000_000)
 
@@ -103,7 +104,14 @@ HEAVY: dict[str, Callable[[], Step]] = {
     "black_scholes": partial(black_scholes, 100_000),
 }
 
-STEPS = LIGHT | HEAVY
+LOOPS: dict[str, Callable[[], Step]] = {
+    "pendulum_100": partial(pendulum, 100),
+    "pendulum_1000": partial(pendulum, 1000),
+    "branch": branch,
+    "epoch": epoch,
+}
+
+STEPS = LIGHT | HEAVY | LOOPS
 
 
 @cache

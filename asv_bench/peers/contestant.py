@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-LIMIT = 240  # seconds for one answer
 
 
 class Failed(Exception):
@@ -43,8 +42,9 @@ def environment(caches: Path) -> dict[str, str]:
 
 
 class Contestant:
-    def __init__(self, workload: str, way: str, caches: Path):
+    def __init__(self, workload: str, way: str, caches: Path, limit: float):
         self.way = way
+        self._limit = limit  # seconds for one answer
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  `close` closes it
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "worker.py"), workload, way],
@@ -80,13 +80,13 @@ class Contestant:
 
     def _answer(self) -> dict[str, Any]:
         start = time.monotonic()
-        alarm = threading.Timer(LIMIT, self._process.kill)
+        alarm = threading.Timer(self._limit, self._process.kill)
         alarm.start()
         line = self._process.stdout.readline()
         alarm.cancel()
         if not line:
-            silent = time.monotonic() - start >= LIMIT
-            raise Failed(f"no answer in {LIMIT} s" if silent else self._last_words())
+            silent = time.monotonic() - start >= self._limit
+            raise Failed(f"no answer in {self._limit} s" if silent else self._last_words())
         answer = json.loads(line)
         if "error" in answer:
             raise Failed(answer["error"].splitlines()[0])

@@ -48,7 +48,7 @@ def race(name: str, workload: Workload, ways: Iterable[str], rounds: int) -> dic
             expected = None
             chunks = {}
             for k, way in enumerate([REFERENCE, *ways]):
-                contestants[way] = Contestant(name, way, Path(folder, str(k)))
+                contestants[way] = Contestant(name, way, Path(folder, str(k)), workload.limit)
                 checked = attempt(way, partial(check, workload=workload, expected=expected))
                 if checked is not None:
                     expected = expected or checked
@@ -96,7 +96,9 @@ def turn(one: Contestant, steps: int) -> float:
     return seconds / done
 
 
-def first_steps(name: str, ways: Iterable[str], rounds: int) -> dict[str, dict[str, list[dict[str, float]]]]:
+def first_steps(
+    name: str, workload: Workload, ways: Iterable[str], rounds: int
+) -> dict[str, dict[str, list[dict[str, float]]]]:
     """First steps with empty caches, `cold`, then with what that left, `warm`; each in a process of its own.
 
     From the second round on, only the best way of each library goes on: the one whose first step, without imports,
@@ -109,7 +111,7 @@ def first_steps(name: str, ways: Iterable[str], rounds: int) -> dict[str, dict[s
         for way in remaining:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 try:
-                    cold, warm = (first_step(name, way, Path(folder)) for _ in range(2))
+                    cold, warm = (first_step(name, workload, way, Path(folder)) for _ in range(2))
                 except Failed as failure:
                     say(f"    {way}: {failure}")
                     continue
@@ -125,13 +127,13 @@ def first_steps(name: str, ways: Iterable[str], rounds: int) -> dict[str, dict[s
     return results
 
 
-def first_step(name: str, way: str, caches: Path) -> dict[str, float]:
+def first_step(name: str, workload: Workload, way: str, caches: Path) -> dict[str, float]:
     """Seconds from the start of the process to the first result, `in_all`, and parts of it.
 
     `after_imports` leaves out all imports, wherever they happened; `call` leaves out the setting up as well.
     """
     start = time.perf_counter()
-    one = Contestant(name, way, caches)
+    one = Contestant(name, way, caches, workload.limit)
     try:
         set_up, step = one.ready(), one.run(1)
         in_all = time.perf_counter() - start

@@ -66,7 +66,10 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace):
             results["race"][name] = race.race(name, workload, ways_of(workload), options.rounds)
         if "first" in chosen["parts"] and workload.first_step:
             race.say(f"{workload.title}: first steps")
-            results["first"][name] = race.first_steps(name, ways_of(workload), options.starts)
+            raced = results["race"].get(name, {})
+            able = [way for way in ways_of(workload) if "failed" not in raced.get(way, {})]
+            if found := race.first_steps(name, workload, able, options.starts):
+                results["first"][name] = found
     if "import" in chosen["parts"]:
         race.say("imports")
         results["import"] = race.imports(libraries, options.starts)

@@ -12,8 +12,8 @@ import ctypes
 import struct
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from operator import itemgetter
 from sys import getrefcount
 from typing import Any, NamedTuple
@@ -91,10 +91,10 @@ class Executable:
             kernels.address(step.kernel)  # compiles what is not
         self.entry = runner()
         self._loop = self._long_loop()
-        if self._loop is not None:
-            self.entry = self._enter
         self._turns: weakref.WeakValueDictionary[int, ByTurns] = weakref.WeakValueDictionary()
         """For the header of each binding its loop."""
+        if self._loop is not None:
+            self.entry = partial(_enter, self._turns)  # no method: a cycle would keep the buffers
         self.idle: list[_Binding] = []
         self.new_range = range(len(self.new))
         self.donated = tuple(v for kind, v in self.plan.results if kind == "donated")
@@ -120,13 +120,6 @@ class Executable:
             if isinstance(step, LoopStep) and all(program.instructions[part].op is FINAL for part in step.writes)
         ]  # fmt: skip
         return max(loops, key=lambda k: self.plan.steps[k].count, default=None)  # type: ignore[union-attr]
-
-    def _enter(self, address: int) -> None:
-        turns = self._turns[address]
-        if WATCHERS or turns.seconds * turns.count > SECONDS or not turns.seconds:
-            turns.run(runner())
-        else:
-            runner()(address)
 
     def prepare(self, arrays: Sequence[Buffer], scalars: Sequence[Any]) -> tuple[_Binding, list[Buffer]]:
         """A binding with the arguments in it, and the buffers that `entry` will fill."""
@@ -213,6 +206,15 @@ class Executable:
             start = (int(table.calls[2 * self._loop + 1]) - table.blocks.ctypes.data) // 8
             turns = self._turns[header.ctypes.data] = ByTurns(header, table.calls, table.blocks[start:], self._loop)
         return _Binding(header, row, results, (arena, patch_array, table, turns))
+
+
+def _enter(loops: Mapping[int, ByTurns], address: int) -> None:
+    """Run a program with a loop by the header of a binding: as a whole, if that takes no time."""
+    turns = loops[address]
+    if WATCHERS or turns.seconds * turns.count > SECONDS or not turns.seconds:
+        turns.run(runner())
+    else:
+        runner()(address)
 
 
 class _Word(NamedTuple):

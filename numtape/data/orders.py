@@ -9,6 +9,7 @@ promise no stable order from one version to the next.
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numtape.ops.random import STREAMS, permutation
 from numtape.ops.rearrange import integer
 from numtape.tape.apart import Apart
 from numtape.tape.tensor import buffer_of
+from numtape.tape.trace import STATE, refuse_recording
 
 _TOP = 1 << 63
 _TAG = 0x6F72646572  # "order": other bits than those of a tensor of random numbers with the same seed
@@ -28,6 +30,8 @@ _AT_ONCE = 256
 
 def stream_of(name: str, seed: Any) -> int:
     """The stream of a new shuffle: of a seed, or the next one under the global seed."""
+    if seed is None:
+        refuse_recording()  # it is another stream at each call
     seed = seed if seed is None else integer(name, "seed", freeze(seed))
     key, call = STREAMS.draw(None) if seed is None else STREAMS.first(seed)
     return int(random_bits(key, call, _TAG)) | _TOP
@@ -39,6 +43,12 @@ class Epochs:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.next = 0
+        recorder = STATE.trace.recorder
+        self._made_in = None if recorder is None else weakref.ref(recorder)
+
+    def is_made_in(self, recorder: Any) -> bool:
+        """Whether the shuffle was written within the function that is recorded, and is another one at each call."""
+        return self._made_in is not None and self._made_in() is recorder
 
     def draw(self) -> int:
         with self.lock:

@@ -31,14 +31,18 @@ def recorded(stage: stages.Stage, recorder: Any) -> Iterator[Any] | None:
         c if isinstance(c, Tensor) else from_numpy(c[np.arange(table.count)]) for c in table.columns
     ]
 
+    shuffles = [s.epochs for s in stages.walk(source) if isinstance(s, stages.Shuffle)]
+    own = [(epochs, epochs.next) for epochs in shuffles if epochs.is_made_in(recorder)]
+
     def draw() -> npt.NDArray[Any]:
+        for epochs, first in own:
+            epochs.next = first
         return np.asarray(open_order(source).take(count), np.int64)
 
-    shuffles = [s.epochs for s in stages.walk(source) if isinstance(s, stages.Shuffle)]
-    epochs = [e.next for e in shuffles]
+    before = [epochs.next for epochs in shuffles]
     order = from_numpy(draw())
-    for shuffle, epoch in zip(shuffles, epochs, strict=True):  # this was no pass yet
-        shuffle.next = epoch
+    for epochs, first in zip(shuffles, before, strict=True):  # this was no pass yet
+        epochs.next = first
     recorder.note_drawn(order, source, draw)
 
     def rows(chosen: Any) -> Any:

@@ -37,7 +37,7 @@ class KernelCost:
     keys: tuple[str, ...]
     """Under which machine code is kept."""
     loop: str
-    """Its loop nest: "flat 1024", "rows 32 x 64", "routine", "loop of 99 turns"; "copy 32" of what a turn hands on."""
+    """Its loop nest: "flat 1024", "rows 32 x 64", "routine", "loop of 1000 turns"; "copy 32" of what is handed on."""
     instructions: tuple[tuple[str, Place], ...]
     """Those of a turn, if it is a loop that is one kernel; none, if it has kernels `inside`."""
     bytes_read: int

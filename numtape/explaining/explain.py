@@ -80,12 +80,11 @@ def explain(fn: Any = None, *args: Any, **kwargs: Any) -> Report:
 def _signature(recording: Ways, key: Any, last: Any) -> SignatureReport:
     arguments = ", ".join(str(leaf) for _, leaf in leaves(key))
     cause = "the first signature" if last is None else f"differs from the last one in {difference(last, key)}"
-    direct, root = recording._direct, recording._root
-    if direct is not None:
-        lowered, *provenance = direct.ran
-        programs = [_program(lowered, Places(*provenance), "")]
-    else:
-        programs = []
+    direct, root = recording.direct(), recording._root
+    programs = [
+        _program(segment.program, Places(*segment.provenance), "") for segment in _segments(root if direct else None)
+        if segment.program is not None and segment.provenance is not None
+    ]  # fmt: skip
     own = {program.text for program in programs}
     within = sorted((entry for entry in _running(root) if _text(entry) not in own), key=_made)
     for node, lowered in within[-MAX_PROGRAMS:]:
@@ -93,7 +92,7 @@ def _signature(recording: Ways, key: Any, last: Any) -> SignatureReport:
     if recording._plain:
         state = "runs as plain Python"
     elif direct is not None:
-        state = "outside of tapes a call is one native call"
+        state = f"outside of tapes a call is one native call{' for each look, and one more' if direct.look else ''}"
     else:
         state = "a call replays what was recorded"
     state = f"recorded {_times(recording.count)}; {state}"

@@ -226,7 +226,7 @@ class Function:
         """The function for arrays like these, as one program, and the arrays as tensors; ValueError if it is not."""
         key, tensors = signature(arrays, {})
         recording = self._recordings.get(key) or self._begin(key)
-        return recording.direct((arrays, {}), tensors), tensors
+        return recording.program((arrays, {}), tensors), tensors
 
     def __reduce__(self) -> Any:
         return Function, (self._python_function, self._input_signature)

@@ -7,7 +7,8 @@ the recordings of one signature form a tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType
@@ -20,10 +21,11 @@ from numtape import nest
 from numtape.backends.buffer import Buffer
 from numtape.dtypes import TensorType
 from numtape.functions.turns import Turns
-from numtape.ir.program import INPUT, Instruction
+from numtape.ir.program import CONSTANT, INPUT, Instruction
 from numtape.ops.core import PUBLIC
 from numtape.ops.random import DRAWS, STREAMS
 from numtape.tape.indexed_slices import IndexedSlices
+from numtape.tape.lower import Lowered
 from numtape.tape.operands import as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import EPOCH, Tensor, buffer_of, from_numpy, to_array
@@ -130,6 +132,10 @@ class Segment:
     look: Look | None = None
     following: dict[Any, Segment] = field(default_factory=dict)
     """The next segment by what the look sees."""
+    kept: set[int] = field(default_factory=set)
+    """Slots that are computed up to the look, and that what follows needs."""
+    program: Lowered | None = None
+    """What was compiled of it for calls that record nothing."""
     result: Any = None
     """At the end: what the function returned, with an `Output` for each tensor,"""
     outputs: list[Output] = field(default_factory=list)
@@ -192,6 +198,8 @@ class Recorder:
         """Numbers that are asked for anew at each call: from which on, how many, and how."""
         self.looks: list[tuple[int, Look, dict[int, int], list[tuple[Pack, tuple[int, ...]]]]] = []
         """Each look with the length, and the slots of assigned Variables and packs by then."""
+        self.loops: weakref.WeakSet[Turns] = weakref.WeakSet()
+        """Loops over tensors that are under way."""
         self.unrolled: list[tuple[int, str]] = []
         """Loops over tensors that were recorded turn by turn: the length by then, and why."""
         self.quiet = False
@@ -279,7 +287,7 @@ class Recorder:
         if self.quiet:
             if not (self.before or self.packs_before):
                 return
-            view = _nothing  # numbers are asked for where a segment begins, and this has to be by then what it is now
+            view = nothing  # numbers are asked for where a segment begins, and this has to be by then what it is now
         if not self.may_look:
             self.give_up()
         seen = view(buffer_of(tensor).array)
@@ -406,6 +414,7 @@ class Recorder:
         for leaf in nest.flatten(segments[-1].result):
             parts = [leaf.values, leaf.indices] if isinstance(leaf, OutputRows) else [leaf]
             segments[-1].outputs += [part for part in parts if isinstance(part, Output)]
+        _keep(segments, instructions)
         return segments
 
     def _sources(self) -> dict[int, Source]:
@@ -464,6 +473,45 @@ class Recorder:
         return Output(-1, x._type, x if number is None else Argument(number))
 
 
+def wanted(way: Sequence[Segment]) -> list[int]:
+    """The slots that a way is for: those of its result, then what Variables and packs have at its end."""
+    assigned = {id(v): slot for segment in way for v, slot, _ in segment.assigned}
+    packed = {id(pack): slots for segment in way for pack, slots in segment.packed}
+    outputs = [output.slot for output in way[-1].outputs if output.given is None]
+    return list(dict.fromkeys([*outputs, *assigned.values(), *[slot for slots in packed.values() for slot in slots]]))
+
+
+def passed(segment: Segment, packed: Mapping[int, tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Inputs that are values of packs which the way has assigned before, with these values' slots."""
+    pairs = [(slot, packed[id(v._pack)][v._number]) for slot, v in segment.sources
+             if isinstance(v, PackedVariable) and id(v._pack) in packed]  # fmt: skip
+    for pack, slots in segment.packs:
+        pairs += zip(slots, packed.get(id(pack), ()))  # noqa: B905  none, or as many
+    return pairs
+
+
+def _keep(way: Sequence[Segment], instructions: Sequence[Instruction]) -> None:
+    """Note what each segment has to keep. It computes what its look needs, and what the next takes from packs that are
+    assigned by then; the rest is left to who needs it."""
+    computed: dict[int, Segment] = {}
+    packed: dict[int, tuple[int, ...]] = {}
+    for segment, following in zip(way, [*way[1:], None], strict=True):
+        packed.update((id(pack), slots) for pack, slots in segment.packed)
+        given = [] if following is None else [old for _, old in passed(following, packed)]
+        needed = [*given, *(wanted(way) if segment.look is None else [segment.look.slot])]
+        before = computed.keys() & needed
+        while needed:
+            slot = needed.pop()
+            i = instructions[slot]
+            if slot in computed or i.op is INPUT or i.op is CONSTANT:
+                continue
+            computed[slot] = segment
+            before |= {k for k in i.operands if computed.get(k, segment) is not segment}
+            needed += i.operands
+        for slot in before.union(given):
+            computed[slot].kept.add(slot)
+
+
 def as_result(structure: Any) -> Any:
     """What a function returned, with tensors in the places of numbers, arrays and Variables.
 
@@ -500,5 +548,9 @@ def _has_elements(tensor: Tensor, array: npt.NDArray[Any]) -> bool:
     )
 
 
-def _nothing(array: npt.NDArray[Any]) -> None:
+def nothing(array: npt.NDArray[Any]) -> None:
     """What Python sees that does not decide anything."""
+
+
+UNKNOWN: Any = object()
+"""What a call gives that has done nothing, since something was seen that no recording has seen there."""

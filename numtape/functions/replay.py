@@ -13,7 +13,7 @@ from typing import Any
 
 from numtape import nest
 from numtape.backends.buffer import Buffer
-from numtape.functions.recording import Argument, Array, Output, OutputRows, Segment, Source
+from numtape.functions.recording import UNKNOWN, Argument, Array, Output, OutputRows, Segment, Source
 from numtape.ir.program import Builder, Instruction, Value
 from numtape.ops.movement import same
 from numtape.ops.random import DRAWS, STREAMS
@@ -54,9 +54,8 @@ class Replay:
         """Where the trace was, and what was known, before the first segment."""
         self.mark = None if trace.recorder is None else trace.recorder.mark()
 
-    def run(self, segment: Segment) -> tuple[bool, Any]:
-        """Go from a segment on: True and the result; False, with nothing done, where something is seen that no
-        recording has seen there. Whatever fails leaves nothing done."""
+    def run(self, segment: Segment) -> Any:
+        """Go from a segment on, to the result or `UNKNOWN`. Whatever fails leaves nothing done."""
         trace = self.trace
         looks = segment.look is not None
         if looks:
@@ -67,10 +66,10 @@ class Replay:
                 following = segment.following.get(self._look(segment))
                 if following is None:
                     self._undo()
-                    return False, None
+                    return UNKNOWN
                 segment = following
                 self.enter(segment)
-            return True, nest.map_structure(self._given, segment.result)
+            return nest.map_structure(self._given, segment.result)
         except BaseException:
             self._undo()
             raise

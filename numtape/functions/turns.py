@@ -21,7 +21,6 @@ from numtape.ops.movement import reshape_to
 from numtape.passes.reroll import window
 from numtape.passes.simplify import exact
 from numtape.tape.tensor import EPOCH, Tensor
-from numtape.tape.trace import STATE
 
 if TYPE_CHECKING:
     from numtape.functions.recording import Recorder
@@ -59,6 +58,8 @@ class Turns:
         self._started = len(recorder.looks), len(recorder.draws)
         self._marks = [_mark(recorder)]
         self._given = 0
+        self._others = [(other, other._given) for other in recorder.loops]
+        recorder.loops.add(self)
 
     def __iter__(self) -> Turns:
         return self
@@ -95,8 +96,10 @@ class Turns:
                 raise Differs("the loop is left")
             if _is_wrapped(self):
                 raise Differs("the loop goes over other things, too, as with zip or enumerate")
-            if len(STATE.tapes) > 1:
-                raise Differs("a tape records around it")
+            known = {id(other) for other, _ in self._others}
+            under_way = [x for x in recorder.loops if x is not self and id(x) not in known and x._given < x._count]
+            if under_way or any(other._given != given for other, given in self._others):
+                raise Differs("the loop takes elements of another one, too")
             if (len(recorder.looks), len(recorder.draws)) != self._started:
                 raise Differs("Python looks at a value, or numbers are drawn at random")
             self._all = _Rest(recorder, self._marks, self._count - self._given, self._kept).write()
@@ -215,7 +218,10 @@ class _Rest:
             return
         given = []
         for slot in (self.start + place, self.start + place - self.period):
-            (tensor,) = [t for t in trace.kept if trace.admitted.get(id(t)) == slot]
+            found = [t for t in trace.kept if trace.admitted.get(id(t)) == slot]
+            if len(found) != 1:
+                raise Differs("each turn takes in something else from outside")
+            tensor = found[0]
             given.append(recorder.arrays[id(tensor)][1] if id(tensor) in recorder.arrays else tensor)
         if given[0] is not given[1]:
             raise Differs("each turn takes in another tensor or array from outside")

@@ -10,8 +10,19 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from numtape.functions.direct import Direct
-from numtape.functions.recording import Argument, Array, Drawn, GaveUp, Look, Recorder, Segment, as_result
+from numtape.functions.direct import Direct, begin
+from numtape.functions.recording import (
+    UNKNOWN,
+    Argument,
+    Array,
+    Drawn,
+    GaveUp,
+    Look,
+    Recorder,
+    Segment,
+    as_result,
+    nothing,
+)
 from numtape.functions.replay import Replay
 from numtape.functions.signature import filled
 from numtape.tape.explain import line_of
@@ -62,7 +73,8 @@ class Ways:
         self._lock = tally.lock
         self._root: Segment | None = None
         self._direct: Direct | None = None
-        """For a function in which nothing is looked at."""
+        """The tree's root for calls outside of tapes, made at the first of them."""
+        self._turn = threading.RLock()
         self.count = 0
         """How often it was recorded."""
         self._packs: list[tuple[Pack, int]] = []
@@ -73,6 +85,8 @@ class Ways:
         """Whether there are too many ways through it."""
         self._has_rules = False
         """Whether gradients lead through rules in Python, which see values of their own call alone."""
+        self._reads_assigned = False
+        """Whether Python numbers depend on what the call has assigned before."""
 
     def run(self, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> Any:
         """Call the function with arguments whose tensors are these."""
@@ -81,14 +95,20 @@ class Ways:
                 self._root, self._direct, self._packs = None, None, []
                 break
         if self._direct is not None and not STATE.tapes and not WATCHES:
-            return self._direct(tensors)
+            found = self._direct(tensors)
+            if found is not UNKNOWN:
+                return found
         for _ in range(MAX_WAYS):
             if self._plain or (self._has_rules and STATE.tapes):
                 break
             count = self.count
-            if self._root is not None:
-                known, found = Replay(tensors).run(self._root)
-                if known:
+            root = self._root
+            if root is not None:
+                if STATE.tapes or WATCHES or (direct := self.direct()) is None:
+                    found = Replay(tensors).run(root)
+                else:
+                    found = direct(tensors)
+                if found is not UNKNOWN:
                     return found
             with self._lock:
                 if self.count == count and not self.record((args, kwargs), tensors):
@@ -96,19 +116,27 @@ class Ways:
         args, kwargs = filled((args, kwargs), tensors)
         return as_result(self._function(*args, **kwargs))
 
-    def direct(self, arguments: Any, tensors: Sequence[Any]) -> Direct:
+    def direct(self) -> Direct | None:
+        """The tree's root for calls outside of tapes; None if only a replay does what was recorded."""
+        with self._lock:
+            if self._direct is None and self._root is not None and not (self._plain or self._reads_assigned):
+                self._direct = begin(self._root, self._turn)
+            return self._direct
+
+    def program(self, arguments: Any, tensors: Sequence[Any]) -> Direct:
         """The function as one program; ValueError if it is not."""
         with self._lock:
             if self._root is None:
                 self.record(arguments, tensors)
-        if self._direct is None:
+            direct = self.direct()
+        if direct is None or direct.look is not None:
             look = self._root.look if self._root else None
             place = "{}:{}".format(*line_of(look.code, look.lasti)) if look else "somewhere"
             raise ValueError(f"{self._function.__name__}: cannot be bound, since Python looks at a value at {place}")
-        if not self._direct.in_place:
+        if not direct.in_place:
             name = self._function.__name__
             raise ValueError(f"{name}: cannot be bound, since a Variable's new value has no part of the old one")
-        return self._direct
+        return direct
 
     def record(self, arguments: Any, tensors: Sequence[Any], looks: bool = True) -> bool:
         """Record the way that the function goes with these arguments; whether it was done.
@@ -140,13 +168,14 @@ class Ways:
         self.count += 1
         self._tally.count += 1
         self._has_rules = self._has_rules or bool(recorder._detours)
+        self._reads_assigned |= any(segment.look is not None and segment.look.view is nothing for segment in segments)
         packs = {id(pack): (pack, len(slots)) for segment in segments for pack, slots in segment.packed}
         if any(len(pack.types) != count for pack, count in self._packs):
             self._root = None  # what was known of an optimizer does not hold for its new Variables
             self._packs = []
         self._packs = [*({id(pack): (pack, count) for pack, count in self._packs} | packs).values()]
         self._keep(segments)
-        self._direct = Direct(recorder.trace.node, segments[0]) if len(segments) == 1 else None
+        self._direct = None
         return True
 
     def _keep(self, segments: Sequence[Segment]) -> None:
@@ -158,6 +187,7 @@ class Ways:
             if at is None or not alike(at, segment):
                 self._root = segments[0]  # its Python goes another way than it did
                 return
+            at.kept |= segment.kept
             look = segment.look
             if look is None:
                 return

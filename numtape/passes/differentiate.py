@@ -9,10 +9,11 @@ numbers. The rules stand in the op records; broadcasting, accumulation and activ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from numtape.dtypes import Shape, int64
+from numtape.ir.loop import LOOP
 from numtape.ir.op import Gradient, Kind, Op
 from numtape.ir.program import CONSTANT, Builder, Instruction, Value
 from numtape.ops.elementwise import add, convert
@@ -47,9 +48,14 @@ def differentiate(
 def pull_back(
     builder: Builder, activity: Activity, targets: Sequence[int], seeds: Sequence[Value | None], floor: int = 0
 ) -> tuple[dict[int, Value], dict[int, Value]]:
-    """Cotangents of all values from `floor` on that the targets reach, and of those below, as far as known by then."""
-    _check_rules(activity, targets)
+    """Cotangents of all values from `floor` on that the targets reach, and of those below, as far as known by then.
+
+    Those of the parts of a loop that stands below are not known before the loop itself is reached.
+    """
+    _reached(activity, targets)
     instructions = activity.instructions
+    turns: dict[int, dict[Any, Value]] = {}
+    """For each loop the cotangents of its parts, by op and value of the body."""
     totals: dict[int, Value] = {}
     rest: dict[int, Value] = {}
     for target, seed in zip(targets, seeds, strict=True):
@@ -57,21 +63,33 @@ def pull_back(
         if type.dtype.is_floating and (target in activity.depends or target in activity.wanted):
             _add(rest, target, seed or builder.constant(1.0, type.dtype, type.shape))
     for index in range(max(rest, default=-1), floor - 1, -1):
-        if index not in rest:
-            continue
+        instruction = instructions[index]
         builder.origin = index
-        totals[index] = g = rest.pop(index)
-        if index in activity.depends:
-            instruction = instructions[index]
+        if index in turns:
+            from numtape.passes.differentiate_loop import pull_back_loop  # which pulls back its body
+
+            cotangents: Sequence[Any] = pull_back_loop(builder, activity.turns[index], index, turns.pop(index))
+        elif index not in rest or (instruction.op.kind is Kind.PART and instruction.operands[0] < floor):
+            continue
+        else:
+            totals[index] = g = rest.pop(index)
+            if index not in activity.depends:
+                continue
+            if instruction.op.kind is Kind.PART:
+                parts = turns.setdefault(instruction.operands[0], {})
+                _add(parts, (instruction.op, instruction.attributes[0]), g)
+                continue
             cotangents = apply_rule(builder, index, g)
-            for operand, cotangent in zip(instruction.operands, cotangents, strict=True):
-                if cotangent is not None and activity.leads(operand, index):
-                    type = instructions[operand].type
-                    if _is_zero(g) or _is_zero(cotangent):  # nothing has to be computed
-                        part = builder.constant(0.0, type.dtype, type.shape)
-                    else:
-                        part = fit(instruction, cotangent, type.shape)
-                    _add(rest, operand, part)
+            if is_zero(g):  # nothing has to be computed
+                cotangents = [None if c is None else g for c in cotangents]
+        for operand, cotangent in zip(instruction.operands, cotangents, strict=True):
+            if cotangent is not None and activity.leads(operand, index):
+                type = instructions[operand].type
+                if is_zero(cotangent):
+                    part = builder.constant(0.0, type.dtype, type.shape)
+                else:
+                    part = fit(instruction, cotangent, type.shape)
+                _add(rest, operand, part)
     builder.origin = None
     return totals, rest
 
@@ -96,15 +114,48 @@ class Activity:
         self.wanted, self.watched, self.detours = wanted, watched, detours
         self.active: set[int] = set()
         self.depends: set[int] = set()
+        self.turns: dict[int, Activity] = {}
+        """The same of the body of each loop that something watched enters."""
         for start, stop in sorted(recorded):
             for index in range(start, min(stop, len(instructions))):
                 i = instructions[index]
                 operands = self.operands(index)
-                if operands and i.op.differentiable and i.type.dtype.is_floating:
+                if i.op is LOOP:
+                    self._follow(index)
+                elif i.op.kind is Kind.PART:
+                    inside, (value, *_) = self.turns.get(operands[0]), i.attributes
+                    if inside is not None and i.type.dtype.is_floating:
+                        if inside.known(value, 0):
+                            self.active.add(index)
+                        if inside.leads(value, 0):
+                            self.depends.add(index)
+                elif operands and i.op.differentiable and i.type.dtype.is_floating:
                     if any(self.known(operand, index) for operand in operands):
                         self.active.add(index)
                     if any(self.leads(operand, index) for operand in operands):
                         self.depends.add(index)
+
+    def _follow(self, index: int) -> None:
+        """A loop descends from what enters its turns, at first or from the turn before."""
+        i = self.instructions[index]
+        body, count, _ = i.attributes
+        inputs = body.inputs
+        entering = [*zip(inputs, i.operands, strict=True)]
+        known = {value for value, operand in entering if self.known(operand, index)}
+        leading = {value for value, operand in entering if self.leads(operand, index)}
+        for _ in range(count if known else 0):
+            inside = Activity(body.instructions, leading, [(0, len(body.instructions))], dict.fromkeys(known, 0))
+            self.turns[index] = inside
+            following = [*zip(inputs, body.outputs)]  # noqa: B905  what is carried comes first
+            more = [value for value, out in following if inside.known(out, 0)]
+            lead = [value for value, out in following if inside.leads(out, 0)]
+            if known.issuperset(more) and leading.issuperset(lead):
+                break
+            known, leading = known.union(more), leading.union(lead)
+        if index in self.turns:
+            self.active.add(index)
+            if leading:
+                self.depends.add(index)
 
     def operands(self, index: int) -> Sequence[int]:
         """What a value descends from, as the tape sees it."""
@@ -119,15 +170,31 @@ class Activity:
         return operand in self.depends or (operand in self.wanted and self.known(operand, index))
 
 
-def _check_rules(activity: Activity, targets: Sequence[int]) -> None:
-    """LookupError if an op between a target and anything watched has no rule, on the way to a source or not."""
+def _reached(activity: Activity, targets: Iterable[int]) -> set[int]:
+    """What lies between the targets and anything watched; LookupError if an op there has no rule, on the way to a
+    source or not."""
     reached = set(targets)
-    for index in range(max(targets, default=-1), -1, -1):
+    parts: dict[int, set[int]] = {}
+    for index in range(max(reached, default=-1), -1, -1):
         if index in reached and index in activity.active:
-            op = activity.instructions[index].op
-            if op.gradient is Gradient.MISSING:
-                raise missing_rule(op)
+            i = activity.instructions[index]
+            if i.op is LOOP:
+                body, count, _ = i.attributes
+                inputs, inside, wanted = body.inputs, set[int](), parts[index]
+                for _ in range(count):
+                    inside = _reached(activity.turns[index], wanted)
+                    following = {out for value, out in zip(inputs, body.outputs) if value in inside}  # noqa: B905
+                    if wanted.issuperset(following):
+                        break
+                    wanted |= following
+                reached.update(operand for value, operand in zip(inputs, i.operands, strict=True) if value in inside)
+                continue
+            if i.op.kind is Kind.PART:
+                parts.setdefault(i.operands[0], set()).add(i.attributes[0])
+            elif i.op.gradient is Gradient.MISSING:
+                raise missing_rule(i.op)
             reached.update(activity.operands(index))
+    return reached
 
 
 def missing_rule(op: Op) -> LookupError:
@@ -195,12 +262,12 @@ def rows_of(cotangent: Value, source: Sequence[int], start: int) -> tuple[Value,
     return concat_along(rows, 0), concat_along(indices, 0)
 
 
-def _add(totals: dict[int, Any], key: int, part: Any) -> None:
+def _add(totals: dict[Any, Any], key: Any, part: Any) -> None:
     """Add to a total, at once: in a loop that was written out, each turn adds its part in the same way."""
     known = totals.get(key)
-    if known is None or _is_zero(known):
-        totals[key] = part if known is None or not _is_zero(part) else known
-    elif not _is_zero(part):
+    if known is None or is_zero(known):
+        totals[key] = part if known is None or not is_zero(part) else known
+    elif not is_zero(part):
         totals[key] = known + part
 
 
@@ -211,7 +278,7 @@ def _sum(values: Sequence[Value]) -> Value:
     return totals[0]
 
 
-def _is_zero(cotangent: Value) -> bool:
+def is_zero(cotangent: Value) -> bool:
     """Whether a path leads there, but the derivative is 0 everywhere: of a sign, or of where a relu is open."""
     i = cotangent.builder.instructions[cotangent.index]
     return i.op is CONSTANT and i.attributes[0] == 0

@@ -10,9 +10,9 @@ result's tangent.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from numtape.ir.op import Gradient
+from numtape.ir.op import Gradient, Kind
 from numtape.ir.program import Builder, Instruction, Program, Value
 from numtape.passes.differentiate import apply_rule, differentiate, fit, missing_rule
 from numtape.passes.simplify import reachable
@@ -37,6 +37,7 @@ def push_forward(
     """
     known = dict(tangents)
     found: dict[int, Tangent] = {}
+    loops: dict[int, Any] = {}
     for start, stop in ranges:
         for index in range(start, stop):
             i = builder.instructions[index]
@@ -46,7 +47,9 @@ def push_forward(
             operands, hidden = detours.get(index, (i.operands, ""))
             moving = [known.get(k) for k in operands]
             tangent: Tangent | None = None
-            if any(moving) and hidden:
+            if i.op.kind is Kind.PART:
+                tangent = _push_part(builder, i, known, loops)
+            elif any(moving) and hidden:
                 tangent = LookupError(f"no tangent passes through {hidden}, which is called with arrays")
             elif any(moving):
                 tangent = _push(builder, index, moving)
@@ -55,6 +58,21 @@ def push_forward(
             if tangent is not None:
                 known[index] = found[index] = tangent
     builder.origin = None
+    return found
+
+
+def _push_part(builder: Builder, i: Instruction, known: Mapping[int, Tangent], loops: dict[int, Any]) -> Tangent | None:
+    """The tangent of a loop's part, given those of values, and of what else there are loops for."""
+    from numtape.passes.forward_loop import Turns  # which pushes tangents through its body
+
+    (index,) = i.operands
+    operands = builder.instructions[index].operands
+    moving = {k: known[operand] for k, operand in enumerate(operands) if operand in known}
+    if not moving:
+        return None
+    if index not in loops:
+        loops[index] = Turns(builder, index, moving)
+    found: Tangent | None = loops[index].part(i.op, i.attributes[0])
     return found
 
 

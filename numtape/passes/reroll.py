@@ -84,8 +84,8 @@ class Rolling:
 
     What needs nothing but inputs (inputs, literals, slices of inputs) is *given*: it may stand before any loop. All
     else has dense numbers, in order. What is given has negative numbers: equal ones the same, and those of one kind in
-    a row of their own, so that they move evenly where a loop takes one after another; no row begins where dense
-    numbers end.
+    a row of their own, so that they move evenly where a loop takes one after another; row 0 stays empty, so that they
+    do not go on from what is dense.
     """
 
     def __init__(self, program: Program) -> None:

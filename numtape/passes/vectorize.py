@@ -34,11 +34,21 @@ def vectorize(builder: Builder, batched: Mapping[int, Value], wanted: Sequence[i
     instructions = list(builder.instructions)
     (count,) = {value.shape[0] for value in batched.values()}
     found = dict(batched)
+    loops: dict[int, Any] = {}
     for index in _on_the_way(instructions, batched, wanted):
         i = instructions[index]
         builder.origin = builder.origins[index]
-        operands = [found.get(k) or builder.value(k) for k in i.operands]
-        found[index] = _rule(i)(Call(i, operands, [k in found for k in i.operands], count))
+        if i.op.kind is Kind.LOOP:
+            from numtape.passes.vectorize_loop import Turns  # which vectorizes its body
+
+            batches = {k: found[operand] for k, operand in enumerate(i.operands) if operand in found}
+            loops[index] = Turns(builder, index, batches, count)
+            continue
+        if i.op.kind is Kind.PART:
+            found[index] = loops[i.operands[0]].part(i.op, i.attributes[0])
+        else:
+            operands = [found.get(k) or builder.value(k) for k in i.operands]
+            found[index] = _rule(i)(Call(i, operands, [k in found for k in i.operands], count))
         assert found[index].type.shape == (count, *i.type.shape), f"{i.op} gave {found[index]} for {i.type}"
     builder.origin = None
     return [found.get(k) or _repeated(builder.value(k), count) for k in wanted]

@@ -215,8 +215,11 @@ def test_a_tape_around_a_loop(around):
             y = function(rows)
         return tape.gradient(y, w)
 
-    found = gradient(nt.function(walk)) if around == "outside" else nt.function(lambda: gradient(walk))()
-    np.testing.assert_allclose(found, gradient(walk), rtol=1e-4, atol=1e-6)
+    fn = nt.function(walk if around == "outside" else lambda: gradient(walk))
+    for _ in range(2):
+        found = gradient(fn) if around == "outside" else fn()
+        np.testing.assert_allclose(found, gradient(walk), rtol=1e-4, atol=1e-6)
+    assert loops_of(fn) == (1 if around == "outside" else 2)
 
 
 # ---- datasets ----------------------------------------------------------------------------------------------------
@@ -417,3 +420,64 @@ def test_maps_and_folds_run_natively():
     check(lambda rows: nt.foldr(lambda s, r: s * 0.9 + r, rows, 0.0), x)
     check(lambda rows: nt.scan(lambda s, r: (s[0] + r, s[1] * 0.5 + s[0]), rows, (0.0, 1.0)), x)
     check(lambda rows: nt.map_fn(lambda r: r, rows), x)
+
+
+@pytest.mark.parametrize("seed", [3, None])
+def test_a_dataset_that_is_made_within_begins_anew_at_each_call(seed):
+    def first():
+        total = nt.constant(0.0)
+        for rows in nt.data.Dataset.from_tensor_slices(ROWS).shuffle(40, seed=seed).batch(2):
+            total = total * 0.5 + rows[0]
+        return total
+
+    def several(function):
+        nt.random.set_seed(7)
+        return [float(function()) for _ in range(3)]
+
+    fn = nt.function(first)
+    found = several(fn)
+    np.testing.assert_allclose(found, several(first), rtol=1e-6)
+    assert (len(set(found)) == 1) == (seed is not None)
+    assert loops_of(fn) == (seed is not None)
+
+
+def test_iterators_side_by_side():
+    def ahead(rows):
+        others = iter(rows)
+        next(others)
+        total = nt.constant(0.0)
+        for row in rows[:30]:
+            total = total * 0.5 + row * next(others)
+        return total, next(others)
+
+    check(ahead, nt.constant(ROWS), loops=0)
+
+
+def test_sums_by_python():
+    check(lambda rows: sum(rows), nt.constant(ROWS))
+
+
+def test_derivatives_of_every_kind_through_a_loop():
+    rows, w = nt.constant(np.linspace(-1, 1, 30)), nt.Variable([0.5, -0.3], dtype=nt.float64)
+
+    def walk(w):
+        x = w * 1.0
+        for row in rows:
+            x = nt.sin(x) * w + row * 0.1
+        return x
+
+    def derivatives(function):
+        with nt.GradientTape() as outer:
+            with nt.GradientTape(persistent=True) as inner:
+                y = function(w.read_value())
+                total = nt.reduce_sum(y * y)
+            slope = inner.gradient(total, w)
+        with nt.autodiff.ForwardAccumulator(w, nt.constant([1.0, 2.0], nt.float64)) as forward:
+            z = function(w.read_value())
+        return slope, outer.gradient(slope, w), inner.jacobian(y, w), forward.jvp(z)
+
+    fn = nt.function(walk)
+    for _ in range(2):
+        for x, y in zip(derivatives(walk), derivatives(fn), strict=True):
+            np.testing.assert_allclose(y, x, rtol=1e-9, atol=1e-12)
+    assert loops_of(fn) == 1

@@ -25,6 +25,7 @@ class Workload:
     tolerance: float  # relative, of the results after `check_steps` steps
     check_steps: int = 1
     first_step: bool = False  # whether the first step in a fresh process is measured too
+    limit: float = 240  # seconds to wait for one answer, the first step included
     ways: dict[str, Callable[[Any], Run]] = field(default_factory=dict)
 
     def way(self, library: str, how: str) -> Callable[[Callable[[Any], Run]], Callable[[Any], Run]]:

@@ -132,7 +132,7 @@ def numtape_function(data):
 def numtape_bound(data):
     import numtape as nt
 
-    x, y = data.x[0].copy(), data.y[0].copy()
+    x, y = map(np.copy, next(data.batches()))
     bound = nt.function(numtape_step(data)).bind(x, y)
 
     def step(pixels, labels):
@@ -143,26 +143,35 @@ def numtape_bound(data):
     return train(data.batches(), step)
 
 
+def jax_update(state, x, y):
+    """New parameters, moments and number of the next step, and the loss."""
+    import jax
+
+    def loss_of(parameters):
+        w1, b1, w2, b2 = parameters
+        logits = jax.nn.relu(x @ w1 + b1) @ w2 + b2
+        log_p = jax.nn.log_softmax(logits)
+        return -jax.numpy.take_along_axis(log_p, y[:, None], axis=1).mean()
+
+    parameters, m, v, t = state
+    loss, gradients = jax.value_and_grad(loss_of)(parameters)
+    return (*adam(jax.numpy.sqrt, rate_at(t), parameters, gradients, m, v), t + 1), loss
+
+
+def jax_state(data):
+    """Parameters, moments and number of the first step."""
+    import jax.numpy as jnp
+
+    parameters = tuple(map(jnp.array, data.parameters))
+    return parameters, *[tuple(map(jnp.zeros_like, parameters)) for _ in range(2)], jnp.float32(1)
+
+
 def jax_with(**options):
     def way(data):
         import jax
-        import jax.numpy as jnp
 
-        def loss_of(parameters, x, y):
-            w1, b1, w2, b2 = parameters
-            logits = jax.nn.relu(x @ w1 + b1) @ w2 + b2
-            log_p = jax.nn.log_softmax(logits)
-            return -jnp.take_along_axis(log_p, y[:, None], axis=1).mean()
-
-        def update(state, x, y):
-            parameters, m, v, t = state
-            loss, gradients = jax.value_and_grad(loss_of)(parameters, x, y)
-            return (*adam(jnp.sqrt, rate_at(t), parameters, gradients, m, v), t + 1), loss
-
-        compiled = jax.jit(update, **options)
-        parameters = tuple(map(jnp.array, data.parameters))
-        m, v = (tuple(map(jnp.zeros_like, parameters)) for _ in range(2))
-        state = parameters, m, v, jnp.float32(1)
+        compiled = jax.jit(jax_update, **options)
+        state = jax_state(data)
 
         def step(x, y):
             nonlocal state
