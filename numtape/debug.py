@@ -35,7 +35,8 @@ class check_numerics:
 
     The step runs first: the error comes where its results are looked at, or where the next step begins, and Variables
     have their new values by then. It says which operation made the first such number out of finite ones, in which line,
-    whether forward or backward, and what its operands were; or that an input was not finite to begin with. Numbers on
+    whether forward or backward, for a line that ran several times in which run (the first is 1), and what its operands
+    were; or that an input was not finite to begin with. Numbers on
     the way that nothing comes of, such as a logarithm of 0 that `nt.where` leaves out, are no error, unless you hold
     the tensor that has them: that is a result. It holds for the thread that enters it; each step then takes the time to
     copy what it changes, and to look at its results.
@@ -245,8 +246,8 @@ def _when(spot: _Spot, run: int, runs: int, behind: int) -> list[str]:
     if len(spot.loops) > 1:
         return ["  " + ", in it ".join(f"turn {turn + 1} of {count}" for _, turn, count in spot.loops)]
     for _, turn, count in spot.loops:
-        run, runs = run + turn + behind, runs + count * behind
-    return [f"  run {run} of {runs} of this line"] if runs > 1 else []
+        run, runs = run + turn + behind, runs + count
+    return [f"  run {run} of this line within the step"] if runs > 1 else []
 
 
 def _where(place: Place) -> list[str]:

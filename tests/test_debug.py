@@ -181,6 +181,79 @@ def test_an_input_that_was_bad_is_named_as_such():
     assert "was not finite before the step: inf" in message
 
 
+def test_a_loop_names_the_turn():
+    def powers(x):
+        for _ in range(100):
+            x = nt.square(x) * 0.5 + nt.sin(x)  # power line
+        return x
+
+    for f in (powers, nt.function(powers)):
+        message = fails(lambda f=f: f(nt.constant(4.0)).numpy())
+        assert message.startswith("forward: square gave inf\n")
+        assert at("power line") in message
+        x, turn = np.float32(4.0), 0
+        with np.errstate(over="ignore"):
+            while np.isfinite(x):
+                x, turn = x * x * np.float32(0.5) + np.sin(x), turn + 1
+        assert f"  run {turn} of this line within the step\n" in message
+
+
+def test_a_backward_loop_names_the_turn_of_the_line():
+    def step(v):
+        with nt.GradientTape() as tape:
+            tape.watch(v)
+            y = nt.reduce_sum(v)
+            for k in range(64):
+                y = y + nt.where(v[k] > 0, nt.math.log(v[k]), 0.0) * y * 0.1  # backward line
+        return tape.gradient(y, v)
+
+    x = np.ones(64, np.float32)
+    x[12] = 0.0
+    message = fails(lambda: nt.function(step)(nt.constant(x)).numpy())
+    assert message.startswith("backward of log: divide gave nan")
+    assert at("backward line") + "    y = y" in message
+    assert "  run 13 of this line within the step\n" in message
+
+
+@pytest.mark.parametrize("where", [2, 50, 99])
+def test_a_loop_over_a_tensor_names_the_turn(where):
+    @nt.function
+    def running(rows):
+        state = nt.constant(0.5)
+        for row in rows:
+            state = nt.sqrt(state + row) * 0.5  # row line
+        return state
+
+    x = np.ones(100, np.float32)
+    x[where] = -5.0
+    message = fails(lambda: running(nt.constant(x)).numpy())
+    assert message.startswith("forward: sqrt gave nan\n")
+    assert at("row line") in message
+    assert f"  run {where + 1} of this line within the step\n" in message
+    x[where] = np.nan
+    message = fails(lambda: running(nt.constant(x)).numpy())
+    assert message.startswith("argument 0, f32[100], was not finite before the step")
+
+
+def test_a_loop_in_a_loop_names_both_turns():
+    @nt.function
+    def running(table):
+        state = nt.constant(0.5)
+        for row in table:
+            inner = row[0]
+            for x in row:
+                inner = nt.math.log(inner + x) + 2.0  # inner line
+            state = nt.tanh(state + inner)
+        return state
+
+    table = np.ones((100, 30), np.float32)
+    table[77, 20] = -50.0
+    message = fails(lambda: running(nt.constant(table)).numpy())
+    assert message.startswith("forward: log gave nan\n")
+    assert at("inner line") in message
+    assert "  turn 74 of 96, in it turn 17 of 26\n" in message
+
+
 # ---- where it works ----------------------------------------------------------------------------------------------
 
 

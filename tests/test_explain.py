@@ -230,6 +230,137 @@ def test_long_chains_are_cut_and_say_so():
     assert "together they have 199 instructions, and a kernel has at most 120" in why_apart(schedule, 0, 1)
 
 
+# ---- loops -------------------------------------------------------------------------------------------------------
+
+
+def swinging(steps):
+    @nt.function
+    def swing(start):
+        with nt.GradientTape() as tape:
+            tape.watch(start)
+            angle, speed = start, nt.constant(0.0)
+            for _ in range(steps):
+                speed = speed - 0.01 * nt.sin(angle)  # the speed
+                angle = angle + 0.01 * speed  # the angle
+        return angle, tape.gradient(angle, start)
+
+    return swing
+
+
+def recurring(x):
+    w = nt.Variable(np.full((8, 8), 0.1, np.float32))
+
+    @nt.function
+    def recur(x):
+        with nt.GradientTape() as tape:
+            h = nt.zeros((4, 8))
+            for k in range(16):
+                h = nt.tanh(x[k] + h @ w)  # the state
+            loss = nt.reduce_sum(h * h)
+        return tape.gradient(loss, w)
+
+    return nt.explain(recur, x)
+
+
+def test_a_loop_of_numbers_shows_its_turn():
+    report = nt.explain(swinging(100), nt.constant(1.0))
+    (program,) = report.signatures[0].programs
+    forward, backward = (kernel for kernel in program.kernels if kernel.loop.startswith("loop of"))
+    assert forward.loop == "loop of 100 turns"
+    assert [(place.role, place.line) for _, place in forward.instructions] == [
+        *[("forward", line_of("the speed"))] * 3, *[("forward", line_of("the angle"))] * 2,
+    ]  # fmt: skip
+    assert forward.flops == 100 * 5
+    assert {place.role for _, place in backward.instructions} == {"backward"}
+    assert {kernel.keys[0] for kernel in program.kernels} == {x.key for x in program.loadings}
+    assert not program.unrolled
+    text = str(report)
+    assert "loop of 100 turns\n" in text
+    assert "{body=..., count=100" in text
+
+
+def test_a_loop_of_arrays_shows_the_kernels_within():
+    report = recurring(np.ones((16, 4, 8), np.float32))
+    (program,) = report.signatures[0].programs
+    forward, _ = (kernel for kernel in program.kernels if kernel.loop.startswith("loop of"))
+    assert (forward.loop, forward.instructions) == ("loop of 16 turns", ())
+    product, rest, *copies = forward.inside
+    assert product.flops == 16 * 2 * 4 * 8 * 8
+    assert (product.bytes_read, product.bytes_written) == (16 * 4 * (32 + 64), 16 * 4 * 32)
+    assert rest.apart == (f"kernel {program.kernels.index(forward) + 1}.1: matmul is a routine of its own",)
+    assert rest.flops == 16 * 2 * 32
+    assert all(copy.bytes_read == copy.bytes_written == 16 * 4 * 32 and copy.flops == 0 for copy in copies)
+    assert forward.flops == product.flops + rest.flops
+    assert all(kernel.seconds > 0 for kernel in forward.inside)
+    assert {key for kernel in forward.inside for key in kernel.keys} <= {x.key for x in program.loadings}
+    found = {(place.role, place.line): took for place, took in program.lines()}
+    assert found["forward", line_of("the state")] >= forward.seconds
+    assert sum(found.values()) == pytest.approx(sum(kernel.seconds for kernel in program.kernels))
+    shown = "".join(ET.fromstring(report.to_html().removeprefix("<!DOCTYPE html>\n")).itertext())
+    for text in (str(report), shown):
+        assert "loop of 16 turns" in text
+        assert "add_tanh" in text
+        assert "%3 = matmul(%0, %1)" in text
+
+
+def test_a_loop_over_a_tensor_leads_to_its_lines():
+    @nt.function
+    def running(rows):
+        state = nt.zeros(3)
+        for row in rows:
+            state = nt.tanh(state * 0.5 + row)  # over rows
+        return state
+
+    def wrapped(rows):
+        return nt.reduce_sum(running(rows) * 2.0)
+
+    rows = np.ones((50, 3), np.float32)
+    for f in (running, nt.function(wrapped)):
+        program = nt.explain(f, rows).signatures[0].programs[0]
+        (loop,) = (kernel for kernel in program.kernels if kernel.loop.startswith("loop of"))
+        places = {place.line for kernel in loop.inside for _, place in kernel.instructions}
+        assert places == {line_of("over rows")}
+
+
+def test_loops_within_loops_are_measured():
+    text = """
+        %0 = input() {index=0} : f32[100]
+        %1 = loop(%0) {body=..., count=3, windows=()} : b1[]
+          %0 = input() {index=0} : f32[100]
+          %1 = loop(%0) {body=..., count=500, windows=()} : b1[]
+            %0 = input() {index=0} : f32[100]
+            %1 = exp(%0) : f32[100]
+            return %1
+          %2 = final(%1) {value=1, dtype=f32, shape=(100,)} : f32[100]
+          %3 = negative(%2) : f32[100]
+          return %3
+        %2 = final(%1) {value=3, dtype=f32, shape=(100,)} : f32[100]
+        return %2
+        """
+    ((outer,), whole) = measure(Executable(read(text)))
+    inner, negative, *_ = outer.inside
+    assert inner.inside[0].seconds > 20 * negative.seconds > 0
+    assert outer.seconds > inner.inside[0].seconds / 2
+    assert whole > 0
+
+
+def test_what_is_no_loop_says_so_at_its_line():
+    @nt.function
+    def grow(x):
+        for _ in range(12):
+            x = nt.concat([nt.tanh(nt.sin(x)), nt.sin(x) * x], 0)  # grows
+        return x
+
+    report = nt.explain(grow, np.ones((1, 3), np.float32))
+    (program,) = report.signatures[0].programs
+    ((reason, place),) = program.unrolled
+    assert place.line == line_of("grows")
+    assert "gives f32[1,3] in one turn and f32[2,3] in the next" in reason
+    shown = "".join(ET.fromstring(report.to_html().removeprefix("<!DOCTYPE html>\n")).itertext())
+    assert reason in str(report)
+    assert reason in shown
+
+
 # ---- causes ------------------------------------------------------------------------------------------------------
 
 
