@@ -21,6 +21,7 @@ from numtape.ops.movement import reshape_to
 from numtape.passes.reroll import window
 from numtape.passes.simplify import exact
 from numtape.tape.tensor import EPOCH, Tensor
+from numtape.tape.trace import STATE
 
 if TYPE_CHECKING:
     from numtape.functions.recording import Recorder
@@ -58,6 +59,7 @@ class Turns:
         self._started = len(recorder.looks), len(recorder.draws)
         self._marks = [_mark(recorder)]
         self._given = 0
+        self._tapes = _tapes()
         self._others = [(other, other._given) for other in recorder.loops]
         recorder.loops.add(self)
 
@@ -100,6 +102,8 @@ class Turns:
             under_way = [x for x in recorder.loops if x is not self and id(x) not in known and x._given < x._count]
             if under_way or any(other._given != given for other, given in self._others):
                 raise Differs("the loop takes elements of another one, too")
+            if _tapes() != self._tapes:
+                raise Differs("a tape around it watches, or stops, or sees a gradient of one's own")
             if (len(recorder.looks), len(recorder.draws)) != self._started:
                 raise Differs("Python looks at a value, or numbers are drawn at random")
             self._all = _Rest(recorder, self._marks, self._count - self._given, self._kept).write()
@@ -114,6 +118,11 @@ def _is_wrapped(turns: Turns) -> bool:
     holders = gc.get_referrers(turns)
     holders += gc.get_referrers(*[x for x in holders if type(x) is tuple])  # zip has its iterators in one
     return any(isinstance(x, WRAPPERS) or type(x).__module__ == "itertools" for x in holders)
+
+
+def _tapes() -> list[Any]:
+    """What the tapes that record know beside what is recorded: in a loop this has to be the same in all turns."""
+    return [(id(t), len(getattr(t, "_watched", ())), t._start, len(t._detours)) for t in STATE.tapes]
 
 
 def _mark(recorder: Recorder) -> _Mark:

@@ -481,3 +481,38 @@ def test_derivatives_of_every_kind_through_a_loop():
         for x, y in zip(derivatives(walk), derivatives(fn), strict=True):
             np.testing.assert_allclose(y, x, rtol=1e-9, atol=1e-12)
     assert loops_of(fn) == 1
+
+
+def test_what_tapes_do_in_the_turns_is_done_in_each():
+    v = nt.Variable(0.7)
+
+    @nt.custom_gradient
+    def doubled(x):
+        return x * 2.0, lambda g: g * 3.0
+
+    def stops(rows):
+        with nt.GradientTape() as tape:
+            x = v * 1.0
+            for row in rows:
+                with tape.stop_recording():
+                    factor = nt.sin(v)
+                x = x * factor + row
+        return tape.gradient(x, v)
+
+    def watches(rows):
+        with nt.GradientTape() as tape:
+            x = nt.constant(0.0)
+            for row in rows:
+                tape.watch(row)
+                x = x * 0.5 + row * v
+        return tape.gradient(x, v)
+
+    def own(rows):
+        with nt.GradientTape() as tape:
+            x = v * 1.0
+            for row in rows:
+                x = doubled(x) * 0.4 + row
+        return tape.gradient(x, v)
+
+    for function in (stops, watches, own):
+        check(function, nt.constant(ROWS), loops=0)
