@@ -245,7 +245,7 @@ def test_parameters_that_are_not_taken_are_found(monkeypatch):
 def test_the_loops_of_the_readme_train():
     """Its blocks of Python, one after another, on batches that can be told apart."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     numbers = np.random.default_rng(0)
     batches = [(numbers.normal(size=(32, 64)).astype(np.float32), np.arange(32) % 10) for _ in range(4)] * 40
     for k, (x, labels) in enumerate(batches[:4]):
@@ -254,6 +254,6 @@ def test_the_loops_of_the_readme_train():
     for block in blocks:
         exec(block, names)
         assert float(names["loss"]) < 1.6
-        batches *= 2  # the second block goes on where the first has stopped
+        batches *= 2  # each block goes on where the one before has stopped
     assert float(names["loss"]) < 1.2
-    assert int(names["optimizer"].iterations) == 160 + 320
+    assert int(names["optimizer"].iterations) == 160 + 320 + 640
