@@ -97,6 +97,8 @@ def _signature(recording: Ways, key: Any, last: Any) -> SignatureReport:
         state = "a call replays what was recorded"
     state = f"recorded {_times(recording.count)}; {state}"
     ways = () if root is None else tuple(_ways(root))
+    ways += tuple(f"the loop at {f}:{line} was recorded turn by turn: {why}" for (f, line), why in
+                  sorted(recording.unrolled.items()))  # fmt: skip
     return SignatureReport(f"({arguments})", cause, recording.count, state, ways, tuple(programs),
                            max(0, len(within) - MAX_PROGRAMS))  # fmt: skip
 

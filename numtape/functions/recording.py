@@ -200,8 +200,8 @@ class Recorder:
         """Each look with the length, and the slots of assigned Variables and packs by then."""
         self.loops: weakref.WeakSet[Turns] = weakref.WeakSet()
         """Loops over tensors that are under way."""
-        self.unrolled: list[tuple[int, str]] = []
-        """Loops over tensors that were recorded turn by turn: the length by then, and why."""
+        self.unrolled: dict[tuple[str, int], str] = {}
+        """Loops over tensors that were recorded turn by turn, by file and line, and why."""
         self.quiet = False
         self.around: Recorder | None = STATE.trace.recorder
         self.reason: GaveUp | None = None

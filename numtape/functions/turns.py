@@ -12,6 +12,7 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from sys import _getframe
 from typing import TYPE_CHECKING, Any
 
 from numtape.ir.loop import Body, final, stacked
@@ -20,10 +21,13 @@ from numtape.ops.core import PUBLIC
 from numtape.ops.movement import reshape_to
 from numtape.passes.reroll import window
 from numtape.passes.simplify import exact
+from numtape.tape.explain import line_of
 from numtape.tape.tensor import EPOCH, Tensor
-from numtape.tape.trace import STATE
+from numtape.tape.trace import STATE, caller
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from numtape.functions.recording import Recorder
     from numtape.tape.trace import Trace
 
@@ -70,7 +74,7 @@ class Turns:
         k = self._given
         if 0 < k <= RECORDED <= self._count // 2:
             self._marks.append(_mark(self._recorder))
-            if k > 3 and self._stands_for_all():
+            if k > 3 and self._stands_for_all(caller(_getframe(1))):
                 self._given = self._count
         if self._given >= self._count:
             if self._rest:
@@ -90,9 +94,10 @@ class Turns:
             return columns
         return [PUBLIC["concat"]([a, b], 0) for a, b in zip(columns, self._all, strict=True)]
 
-    def _stands_for_all(self) -> bool:
-        """Record the rest, if it is like the turns so far."""
+    def _stands_for_all(self, frame: FrameType) -> bool:
+        """Record the rest, if it is like the turns so far; the loop is in this frame."""
         recorder = self._recorder
+        place = line_of(frame.f_code, frame.f_lasti)
         try:
             if recorder.trace.recorder is not recorder:
                 raise Differs("the loop is left")
@@ -108,8 +113,9 @@ class Turns:
                 raise Differs("Python looks at a value, or numbers are drawn at random")
             self._all = _Rest(recorder, self._marks, self._count - self._given, self._kept).write()
         except Differs as reason:
-            recorder.unrolled.append((recorder.trace.node.length, str(reason)))
+            recorder.unrolled[place] = str(reason)
             return False
+        recorder.unrolled.pop(place, None)
         return True
 
 

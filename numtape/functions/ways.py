@@ -77,6 +77,8 @@ class Ways:
         self._turn = threading.RLock()
         self.count = 0
         """How often it was recorded."""
+        self.unrolled: dict[tuple[str, int], str] = {}
+        """Loops over tensors that were recorded turn by turn, by file and line, and why."""
         self._packs: list[tuple[Pack, int]] = []
         """What the recordings assign, and how many values they know of."""
         self._is_first = False
@@ -166,6 +168,7 @@ class Ways:
             raise
         self._is_first = self._is_first or self._tally.count == 0
         self.count += 1
+        self.unrolled |= recorder.unrolled
         self._tally.count += 1
         self._has_rules = self._has_rules or bool(recorder._detours)
         self._reads_assigned |= any(segment.look is not None and segment.look.view is nothing for segment in segments)
