@@ -219,9 +219,9 @@ def _turns(
 
 def _message(spot: _Spot, places: Places) -> str:
     program, values, k = spot.program, spot.values, spot.index
-    behind, origin = 0, program.origin(k)
+    is_recorded, origin = False, program.origin(k)
     for loop, _, _ in spot.loops:
-        behind, places = int(places.is_loop(loop)), places.within(loop)
+        is_recorded, places = places.is_loop(loop), places.within(loop)
     place = places.of(origin)
     i = program.instructions[k]
     if i.op is INPUT or i.op is CONSTANT:
@@ -233,21 +233,19 @@ def _message(spot: _Spot, places: Places) -> str:
         return "\n".join([*lines, *_where(places.of(program.origin(reader)))])
     role = place.role if place.role == "forward" or not place.op else f"{place.role} of {place.op}"
     lines = [f"{role}: {i.op.name} gave {_badness(values[k])}", *_where(place)]
-    lines += _when(spot, *places.runs(origin), behind)
+    run, runs = places.runs(origin)
+    for _, turn, count in spot.loops[:1]:
+        run += (count - turn if places.role == "backward" else turn + 1) if is_recorded else turn
+        runs += count
+    if len(spot.loops) > 1:
+        lines.append("  " + ", in it ".join(f"turn {turn + 1} of {count}" for _, turn, count in spot.loops))
+    elif runs > 1:
+        lines.append(f"  run {run} of this line within the step")
     names = [*i.op.parameters]
     if names and names[0].startswith("*"):
         names = [f"{names[0][1:]}[{n}]" for n in range(len(i.operands))]
     lines += [f"  {name}: {_range(values[o])}" for name, o in zip(names, i.operands, strict=True)]
     return "\n".join(lines)
-
-
-def _when(spot: _Spot, run: int, runs: int, behind: int) -> list[str]:
-    """Which run of its line an instruction was, if there are several, in a loop that was recorded `behind` others."""
-    if len(spot.loops) > 1:
-        return ["  " + ", in it ".join(f"turn {turn + 1} of {count}" for _, turn, count in spot.loops)]
-    for _, turn, count in spot.loops:
-        run, runs = run + turn + behind, runs + count
-    return [f"  run {run} of this line within the step"] if runs > 1 else []
 
 
 def _where(place: Place) -> list[str]:

@@ -235,6 +235,32 @@ def test_a_loop_over_a_tensor_names_the_turn(where):
     assert message.startswith("argument 0, f32[100], was not finite before the step")
 
 
+@pytest.mark.parametrize("within", [False, True])
+def test_a_backward_loop_over_a_tensor_names_the_turn_of_the_line(within):
+    v = nt.Variable([1.0, 1.0])
+
+    def gradient(function, rows):
+        with nt.GradientTape() as tape:
+            total = function(rows)
+        return tape.gradient(total, v)
+
+    def roots(rows):
+        total = nt.constant(0.0)
+        for row in rows:
+            total = total + nt.reduce_sum(nt.sqrt(row * v))  # roots line
+        return total
+
+    rows = np.ones((50, 2), np.float32)
+    rows[30, 1] = 0.0
+    if within:
+        message = fails(lambda: nt.function(lambda rows: gradient(roots, rows))(nt.constant(rows)).numpy())
+    else:
+        message = fails(lambda: gradient(nt.function(roots), nt.constant(rows)).numpy())
+    assert message.startswith("backward of sqrt: divide gave inf")
+    assert at("roots line") in message
+    assert "  run 31 of this line within the step\n" in message
+
+
 def test_a_loop_in_a_loop_names_both_turns():
     @nt.function
     def running(table):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from types import CodeType
 
@@ -56,6 +57,8 @@ class Places:
         self._nodes = [n for n in node.path() for _ in n.instructions]
         self._sites = {length: (code, lasti) for length, code, lasti in sites}
         self._names = names or {}
+        self.role = "forward"
+        """What the body of a loop is there for, if these are the places in one."""
         self._within: dict[Node, tuple[Places, dict[int, int]]] = {}
 
     def of(self, slot: int | None) -> Place:
@@ -73,7 +76,7 @@ class Places:
         filename, line = line_of(*site) if site else ("", 0)
         if node.op is None and not filename:
             return Place("backward", "gradient")
-        return Place("forward", node.op.name.removeprefix("nt.") if node.op else "", filename, line,
+        return Place(self.role, node.op.name.removeprefix("nt.") if node.op else "", filename, line,
                      self._names.get(slot, ""))  # fmt: skip
 
     def runs(self, slot: int | None) -> tuple[int, int]:
@@ -97,10 +100,17 @@ class Places:
 
     def within(self, slot: int | None) -> Places:
         """The places of what is in the body of a loop: of the same recording, or that of the function it came with."""
-        if slot is not None and self.is_loop(slot):
-            node = self._nodes[slot]
-            if node.extra and isinstance(node.extra[-1], Provenance):
-                return self._function(node)[0]
+        if slot is None or not self.is_loop(slot):
+            return self
+        node = self._nodes[slot]
+        origin = node.origins[slot - node.length] if node.origins else None
+        if origin is not None:
+            found = copy(self.within(origin))
+            found.role = "tangent" if isinstance(node.results, dict) else "backward"
+            return found
+        if node.extra and isinstance(node.extra[-1], Provenance):
+            places, inverse = self._function(node)
+            return places.within(inverse.get(slot))
         return self
 
     def _function(self, node: Node) -> tuple[Places, dict[int, int]]:
