@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from numtape.dtypes import bool_, float32, int64, tensor_type
-from numtape.ir.op import REGISTRY, Example, Gradient, Op
+from numtape.ir.op import REGISTRY, Example, Gradient, Kind, Op
 from numtape.ir.program import INPUT, Builder, Instruction, Value
 from numtape.ops.core import PUBLIC, dtype_groups, freeze
 
