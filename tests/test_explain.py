@@ -294,7 +294,7 @@ def test_a_loop_of_arrays_shows_the_kernels_within():
     assert all(kernel.seconds > 0 for kernel in forward.inside)
     assert {key for kernel in forward.inside for key in kernel.keys} <= {x.key for x in program.loadings}
     found = {(place.role, place.line): took for place, took in program.lines()}
-    assert found["forward", line_of("the state")] >= forward.seconds
+    assert found["forward", line_of("the state")] >= forward.seconds * (1 - 1e-9)  # shares, added up
     assert sum(found.values()) == pytest.approx(sum(kernel.seconds for kernel in program.kernels))
     shown = "".join(ET.fromstring(report.to_html().removeprefix("<!DOCTYPE html>\n")).itertext())
     for text in (str(report), shown):
