@@ -5,7 +5,7 @@ That holds for tables, by rows or in batches; what Python functions take part in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,23 +34,31 @@ def recorded(stage: stages.Stage, recorder: Any) -> Iterator[Any] | None:
     shuffles = [s.epochs for s in stages.walk(source) if isinstance(s, stages.Shuffle)]
     own = [(epochs, epochs.next) for epochs in shuffles if epochs.is_made_in(recorder)]
 
-    def draw() -> npt.NDArray[Any]:
+    def draw() -> tuple[npt.NDArray[Any], Callable[[], None]]:
         for epochs, first in own:
             epochs.next = first
-        return np.asarray(open_order(source).take(count), np.int64)
+        before = [epochs.next for epochs in shuffles]
+        found = np.asarray(open_order(source).take(count), np.int64)
+        after = [epochs.next for epochs in shuffles]
 
-    before = [epochs.next for epochs in shuffles]
-    order = from_numpy(draw())
-    for epochs, first in zip(shuffles, before, strict=True):  # this was no pass yet
-        epochs.next = first
+        def put_back() -> None:
+            for epochs, old, new in zip(shuffles, before, after, strict=True):
+                if epochs.next == new:  # nobody else has drawn
+                    epochs.next = old
+
+        return found, put_back
+
+    rows, put_back = draw()
+    put_back()  # this is no pass yet
+    order = from_numpy(rows)
     recorder.note_drawn(order, source, draw)
 
-    def rows(chosen: Any) -> Any:
+    def batch(chosen: Any) -> Any:
         return pack([PUBLIC["stop_gradient"](PUBLIC["gather"](column, chosen)) for column in columns])
 
     if not isinstance(stage, stages.Batch):
-        return recorder.turns(count, lambda k: rows(order[k]))  # type: ignore[no-any-return]
+        return recorder.turns(count, lambda k: batch(order[k]))  # type: ignore[no-any-return]
     size = stage.batch_size
     full, left = divmod(count, size)
-    rest = [lambda: rows(order[full * size :])] if left and not stage.drop_remainder else []
-    return recorder.turns(full, lambda k: rows(order[k * size : (k + 1) * size]), rest)  # type: ignore[no-any-return]
+    rest = [lambda: batch(order[full * size :])] if left and not stage.drop_remainder else []
+    return recorder.turns(full, lambda k: batch(order[k * size : (k + 1) * size]), rest)  # type: ignore[no-any-return]

@@ -26,7 +26,7 @@ from numtape.ops.random import DRAWS, STREAMS
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.lower import lower
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import EPOCH, Tensor, buffer_of
+from numtape.tape.tensor import EPOCH, Tensor, buffer_of, from_numpy
 from numtape.tape.trace import RAN
 from numtape.tape.variable import Variable
 
@@ -189,9 +189,10 @@ class Direct:
 
     def _arrive(self, tensors: Sequence[Tensor]) -> tuple[Direct, list[Buffer], list[Any]] | None:
         """Go from look to look: the last segment with its inputs, or None where something new is seen. Nothing of that
-        can be seen from outside but random numbers that were drawn, which are put back unless there is a last."""
+        can be seen from outside but what was drawn, which is put back unless there is a last."""
         pool: list[Buffer] = []
         numbers: list[Any] = []
+        drawn: list[Callable[[], None]] = []
         heard, DRAWS.heard = DRAWS.heard, []
         draws = DRAWS.heard
         way = [self]
@@ -202,11 +203,11 @@ class Direct:
                 if not step.is_compiled:
                     step.compile(way)
                 if step.look is None:
-                    last = step, *step.gather(tensors, False, pool, numbers)
+                    last = step, *step.gather(tensors, False, pool, numbers, drawn)
                     break
                 first = len(pool) + len(step.taken)
                 # Whatever had a name here would not be changed in place.
-                pool += step.executable(*step.gather(tensors, False, pool, numbers))
+                pool += step.executable(*step.gather(tensors, False, pool, numbers, drawn))
                 COUNTERS.memory_hits += 1
                 following = step.following.get(step.look.view(pool[first].array))
                 if following is None:
@@ -216,6 +217,8 @@ class Direct:
             DRAWS.heard = heard
             if last is None:
                 STREAMS.put_back(draws)
+                for put_back in reversed(drawn):
+                    put_back()
             elif heard is not None:
                 heard += draws
         if last is not None:
@@ -229,17 +232,24 @@ class Direct:
         bound: bool = False,
         known: list[Any] | None = None,
         numbers: list[Any] | None = None,
+        drawn: list[Callable[[], None]] | None = None,
     ) -> tuple[list[Buffer], list[Any]]:
         """The inputs of a call, arrays and numbers; what is changed in place and somebody else holds is a copy.
 
         So is an array that the function captured, unless the inputs are to be bound. `known` and `numbers` are what
-        earlier segments had, and get what this one has.
+        earlier segments had, and get what this one has; `drawn` gets what puts back the arrays that were made.
         """
         handles = [*map(_value_of, self.variables)]
         pool: list[Any] = [tensors[k]._data for k in self.arguments]
         pool += map(_data_of, handles)
         for c in self.captured:
-            pool.append(c._data if isinstance(c, Tensor) else (bound and c.buffer) or c.tensor()._data)
+            if isinstance(c, Drawn):
+                array, put_back = c.draw()
+                pool.append(from_numpy(array)._data)
+                if drawn is not None:
+                    drawn.append(put_back)
+            else:
+                pool.append(c._data if isinstance(c, Tensor) else (bound and c.buffer) or c.tensor()._data)
         for pack, slots in self.packs:
             pack.wait()
             pool += pack.buffers[: len(slots)]

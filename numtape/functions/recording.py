@@ -64,16 +64,13 @@ class Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """An array that is made anew at each call, such as the order of a dataset."""
+    """An array that is made anew at each call, such as the order of a dataset; with it comes what takes that back."""
 
     owner: Any
     """What it is the order of."""
-    draw: Callable[[], npt.NDArray[Any]]
+    draw: Callable[[], tuple[npt.NDArray[Any], Callable[[], None]]]
     type: TensorType
     buffer = None
-
-    def tensor(self) -> Tensor:
-        return from_numpy(self.draw())
 
 
 Source = Argument | Variable | Tensor | Array | Drawn
@@ -221,7 +218,7 @@ class Recorder:
         if isinstance(given, np.ndarray):
             self.arrays[id(tensor)] = tensor, given
 
-    def note_drawn(self, tensor: Tensor, owner: Any, draw: Callable[[], npt.NDArray[Any]]) -> None:
+    def note_drawn(self, tensor: Tensor, owner: Any, draw: Any) -> None:
         """A tensor is of an array that is made anew at each call."""
         self.drawn[id(tensor)] = tensor, Drawn(owner, draw, tensor._type)
 

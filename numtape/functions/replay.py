@@ -7,7 +7,7 @@ repeated call looks up one key. Tapes of the caller see the copies, and differen
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from sys import _getframe
 from typing import Any
 
@@ -19,7 +19,7 @@ from numtape.ops.movement import same
 from numtape.ops.random import DRAWS, STREAMS
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import EPOCH, Tensor, buffer_of
+from numtape.tape.tensor import EPOCH, Tensor, buffer_of, from_numpy
 from numtape.tape.trace import ASSIGNING, LENGTH, STATE, Node, Trace, caller
 from numtape.tape.variable import Variable
 
@@ -47,6 +47,8 @@ class Replay:
         self.before: list[tuple[Variable, Tensor]] = []
         self.packs_before: list[tuple[Pack, Any]] = []
         self.draws: list[Any] = []
+        self.drawn: list[Callable[[], None]] = []
+        """What puts back the arrays that were made for the call."""
         self.where: dict[int, int] = {}
         """Slots of the recording to those of the trace."""
         self.last: Node | None = None
@@ -143,6 +145,8 @@ class Replay:
         for pack, state in reversed(self.packs_before):
             pack.restore(state)
         STREAMS.put_back(self.draws)
+        for put_back in reversed(self.drawn):
+            put_back()
         if self.start is not None:
             self.trace.rewind(*self.start)
         if self.trace.recorder is not None:
@@ -190,12 +194,17 @@ class Replay:
             return source._value
         if isinstance(source, Tensor):
             return source
-        tensor = source.tensor()
-        if self.trace.recorder is not None:
-            if isinstance(source, Array):
-                self.trace.recorder.note_array(tensor, source.array)
-            else:
-                self.trace.recorder.note_drawn(tensor, source.owner, source.draw)
+        recorder = self.trace.recorder
+        if isinstance(source, Array):
+            tensor = source.tensor()
+            if recorder is not None:
+                recorder.note_array(tensor, source.array)
+        else:
+            array, put_back = source.draw()
+            self.drawn.append(put_back)
+            tensor = from_numpy(array)
+            if recorder is not None:
+                recorder.note_drawn(tensor, source.owner, source.draw)
         return tensor
 
     def _look(self, segment: Segment) -> Any:

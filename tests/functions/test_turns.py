@@ -523,3 +523,26 @@ def test_what_tapes_do_in_the_turns_is_done_in_each():
 
     for function in (stops, watches, own):
         check(function, nt.constant(ROWS), loops=0)
+
+
+def test_epochs_whose_end_decides_something_come_in_the_order_of_a_plain_loop():
+    def several(decorate):
+        v, data = nt.Variable(0.0), nt.data.Dataset.from_tensor_slices(ROWS).shuffle(40, seed=1).batch(2)
+
+        @decorate
+        def epoch():
+            total = nt.constant(0.0)
+            for rows in data:
+                total = total * 0.7 + rows[0]
+            if total > 0.4:
+                v.assign_add(1.0)
+            elif total > -0.4:
+                v.assign_sub(total)
+            return total, v.read_value()
+
+        return [[float(x) for x in epoch()] for _ in range(10)], epoch
+
+    (found, fn), (expected, _) = several(nt.function), several(lambda epoch: epoch)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert fn.experimental_get_tracing_count() == 3
+    assert loops_of(fn) > 0
