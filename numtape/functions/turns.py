@@ -19,7 +19,7 @@ from numtape.ir.loop import Body, final, stacked
 from numtape.ir.program import INPUT, Builder, Instruction, Value
 from numtape.ops.core import PUBLIC
 from numtape.ops.movement import reshape_to
-from numtape.passes.reroll import window
+from numtape.passes.reroll import is_window, window
 from numtape.passes.simplify import exact
 from numtape.tape.explain import line_of
 from numtape.tape.tensor import EPOCH, Tensor
@@ -179,11 +179,11 @@ class _Rest:
     # ---- what a turn is ------------------------------------------------------------------------------------------
 
     def compare(self, place: int, i: Instruction, before: Instruction, earlier: Instruction) -> list[Any]:
-        """What the operands of an instruction are; Differs if it is not what it was in the turn before."""
-        if i.op is not before.op or i.type is not before.type or len(i.operands) != len(before.operands):
+        """What the operands of an instruction are; Differs if it is not what it was in the two turns before."""
+        if any((x.op, x.type, len(x.operands)) != (i.op, i.type, len(i.operands)) for x in (before, earlier)):
             raise Differs("its turns differ in what they do")
         if i.op is INPUT:
-            self.compare_inputs(place, i, before)
+            self.compare_inputs(place, [i, before, earlier])
             return []
         found: list[Any] = []
         for now, then in zip(i.operands, before.operands, strict=True):
@@ -202,12 +202,12 @@ class _Rest:
                 key = at + back * self.period, back
                 self.carried |= {(key[0], k): None for k in range(1, back + 1)}
                 found.append(("carried", key))
-        if exact(i.attributes) != exact(before.attributes):
+        if len({exact(x.attributes) for x in (i, before, earlier)}) > 1:
             self.moving[place] = self.move(i, before, earlier, found)
         return found
 
     def move(self, i: Instruction, before: Instruction, earlier: Instruction, operands: list[Any]) -> tuple[int, int]:
-        """Along which axis, and how far, a slice moves from turn to turn."""
+        """Along which axis, and how far, a slice moves from turn to turn; Differs if it does not move evenly."""
         if i.op.name == "slice" and operands[0][0] == "same":
             rests = {exact(x.attributes[1:]) for x in (i, before, earlier)}
             begins = [x.attributes[0] for x in (i, before, earlier)]
@@ -218,27 +218,28 @@ class _Rest:
                 move, width = moves[0][axis], i.attributes[1][axis]
                 last = i.attributes[0][axis] + move * self.count
                 length = self.trace.node.recorded()[i.operands[0]].type.shape[axis]
-                if 0 <= last <= length - width and (width == 1 or (axis == 0 and abs(move) == width)):
+                if 0 <= last <= length - width and is_window(width, axis, move):
                     return axis, move
         raise Differs(f"{i.op.name} differs from turn to turn")
 
-    def compare_inputs(self, place: int, i: Instruction, before: Instruction) -> None:
-        number, then = i.attributes[0], before.attributes[0]
+    def compare_inputs(self, place: int, turns: Sequence[Instruction]) -> None:
+        """Differs if an input, in the last turn and in those before, is not the same."""
         self.same[self.start + place] = None
         trace, recorder = self.trace, self.recorder
-        if number < 0:
-            a, b = trace.scalars[~number], trace.scalars[~then]
-            if type(a) is not type(b) or repr(a) != repr(b):
-                raise Differs(f"a Python number is {b} in one turn and {a} in the next")
+        numbers = [i.attributes[0] for i in turns]
+        if all(number < 0 for number in numbers):
+            given = [trace.scalars[~number] for number in numbers]
+            if len({(type(x), repr(x)) for x in given}) > 1:
+                raise Differs(f"a Python number is {given[1]} in one turn and {given[0]} in the next")
             return
-        given = []
-        for slot in (self.start + place, self.start + place - self.period):
+        sources = []
+        for back in range(len(turns)):
+            slot = self.start + place - back * self.period
             found = [t for t in trace.kept if trace.admitted.get(id(t)) == slot]
             if len(found) != 1:
                 raise Differs("each turn takes in something else from outside")
-            tensor = found[0]
-            given.append(recorder.arrays[id(tensor)][1] if id(tensor) in recorder.arrays else tensor)
-        if given[0] is not given[1]:
+            sources.append(recorder.arrays[id(found[0])][1] if id(found[0]) in recorder.arrays else found[0])
+        if any(source is not sources[0] for source in sources):
             raise Differs("each turn takes in another tensor or array from outside")
 
     # ---- writing it ----------------------------------------------------------------------------------------------
@@ -264,7 +265,7 @@ class _Rest:
         places = dict.fromkeys(slot - self.start for slot in [*(t._slot for t in last), *news, *packed])
         firsts = dict.fromkeys(map(self.place, handed_on))
         names = [*(("last", place) for place in places), *(("before", place) for place in firsts)]
-        stacks = dict.fromkeys(self.place(t) - self.period for t in behind)
+        stacks = dict.fromkeys(t._slot - self.start for t in behind)
         names += [("all", place) for place in stacks]
 
         def grow(builder: Builder, values: list[Value]) -> list[Value]:
@@ -292,7 +293,7 @@ class _Rest:
         for pack, slots in end.packs:
             now = tuple(at["last", slot - self.start][0] if slot >= self.start else slot for slot in slots)
             pack.take_over(trace, now)
-        return [trace.result(at["all", self.place(t) - self.period]) for t in behind]
+        return [trace.result(at["all", t._slot - self.start]) for t in behind]
 
     def place(self, tensor: Any) -> int:
         """The place in its turn of a tensor of the turn before the last."""

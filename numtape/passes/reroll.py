@@ -223,21 +223,17 @@ class Rolling:
         return beside(Program(tuple(made.instructions), outputs, self.program.donations, tuple(made.origins)))
 
     def write(self, number: int) -> None:
-        index = self.dense[number]
-        i = self.program.instructions[index]
-        operands = tuple([self.value(self.number[k]).index for k in i.operands])
-        self.builder.origin = self.program.origin(index)
-        self.new[number] = self.builder.append(Instruction(i.op, operands, i.attributes, i.type))
+        self.new[number] = self.again(self.dense[number])
 
     def value(self, number: int) -> Value:
         """A value by its number, written when it is first asked for if it is given, or of a turn of a loop."""
         found = self.new.get(number)
         if found is None:
-            found = self.new[number] = self.written(number) if number < 0 else self.picked(number)
+            found = self.new[number] = self.again(self.given[number]) if number < 0 else self.picked(number)
         return found
 
-    def written(self, number: int) -> Value:
-        index = self.given[number]
+    def again(self, index: int) -> Value:
+        """An instruction as it was, on what its operands have become."""
         i = self.program.instructions[index]
         operands = tuple([self.value(self.number[k]).index for k in i.operands])
         self.builder.origin = self.program.origin(index)
@@ -423,15 +419,20 @@ class Rolling:
         return window(self.value(whole), first.attributes[0], size, axis, move, len(rows))
 
 
+def is_window(width: int, axis: int, move: int) -> bool:
+    """Whether boxes that move along an axis, where they are so wide, can be seen in rows."""
+    return width == 1 or (axis == 0 and abs(move) == width)
+
+
 def window(x: Value, begin: Shape, size: Shape, axis: int, move: int, count: int) -> tuple[Value, int, int] | None:
     """Boxes of an array that move along an axis, seen in rows: the rows, where they start, and their step.
 
     None if they overlap, or leave gaps within a row.
     """
     width, step = size[axis], (1,) * len(size)
+    if not is_window(width, axis, move):
+        return None
     if width > 1:
-        if axis or abs(move) != width:
-            return None
         low = min(begin[0], begin[0] + move * (count - 1))
         box = slice_of(x, (low, *begin[1:]), (count * width, *size[1:]), step)
         return reshape_to(box, (count, width, *size[1:])), 0 if move > 0 else count - 1, move // width

@@ -546,3 +546,14 @@ def test_epochs_whose_end_decides_something_come_in_the_order_of_a_plain_loop():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert fn.experimental_get_tracing_count() == 3
     assert loops_of(fn) > 0
+
+
+def test_every_third_turn_does_something_else():
+    def walk(rows):
+        total, k = nt.constant(0.0), 0
+        for row in rows:
+            total = nt.sin(total + row) if k % 3 == 0 else nt.cos(total + row)
+            k += 1
+        return total
+
+    check(walk, nt.constant(ROWS), loops=0)
