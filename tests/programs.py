@@ -10,9 +10,9 @@ import numpy as np
 
 from numtape.backends import native, reference
 from numtape.codegen.plain import PLAIN
-from numtape.codegen.plan import ALIGNMENT, plan
+from numtape.codegen.plan import plan
 from numtape.dtypes import BY_CODE, DType, bool_, float32, float64, int64, tensor_type, type_of
-from numtape.ir.kernel import Pointer, Scratch
+from numtape.ir.kernel import ALIGNMENT, Pointer, Scratch
 from numtape.ir.op import Example, Gradient, Op
 from numtape.ir.program import Builder, Instruction, Program, Value
 from numtape.ir.verify import verify

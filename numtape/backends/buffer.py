@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from numtape.dtypes import TensorType
+from numtape.ir.kernel import ALIGNMENT
 
 T = TypeVar("T")
-ALIGNMENT = 64
-"""Bytes: a cache line, and the longest vector."""
 
 
 class Buffer:

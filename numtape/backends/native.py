@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from numtape.backends.buffer import ALIGNMENT, ALONE, Buffer, allocate
+from numtape.backends.buffer import ALONE, Buffer, allocate
 from numtape.backends.by_turns import SECONDS, WATCHERS, ByTurns
 from numtape.cache import kernels
 from numtape.codegen import blas
 from numtape.codegen.plan import Plan, plan
 from numtape.codegen.turns import LoopStep, Place
 from numtape.dtypes import TensorType
-from numtape.ir.kernel import Kernel, Native, Pointer, Scratch, Step
+from numtape.ir.kernel import ALIGNMENT, Kernel, Native, Pointer, Scratch, Step, aligned
 from numtape.ir.loop import FINAL
 from numtape.ir.program import Program
 from numtape.passes.layout import root
@@ -251,7 +251,7 @@ class _Table:
                 if isinstance(argument, Pointer | Scratch):
                     where = locate(argument, scratch)
                     if isinstance(argument, Scratch):
-                        scratch += -(-argument.nbytes // ALIGNMENT) * ALIGNMENT
+                        scratch += aligned(argument.nbytes)
                     if not isinstance(where, int):
                         self.open.append((len(blocks), where))
                         where = 0

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from numtape.codegen import blas
 from numtape.codegen.emit import emit
-from numtape.codegen.turns import ALIGNMENT, LoopStep, carried_from, loop_step
-from numtape.ir.kernel import Pointer, Scratch, Step
+from numtape.codegen.turns import LoopStep, carried_from, loop_step
+from numtape.ir.kernel import Pointer, Scratch, Step, aligned
 from numtape.ir.loop import FINAL
 from numtape.ir.op import Kind
 from numtape.ir.program import INPUT, Program
@@ -178,11 +178,11 @@ def _arena(program: Program, steps: list[Step | LoopStep], outputs: set[int]) ->
     for number, step in enumerate(steps):
         for value in step.writes:
             if value not in outputs and value not in offsets:
-                offsets[value] = memory.take(_aligned(program.type(value).nbytes))
+                offsets[value] = memory.take(aligned(program.type(value).nbytes))
                 dying.setdefault(last[value], []).append(value)
         for value in dying.pop(number, ()):
-            memory.give(offsets[value], _aligned(program.type(value).nbytes))
-    scratch = [sum(_aligned(a.nbytes) for a in step.arguments if isinstance(a, Scratch)) for step in steps]
+            memory.give(offsets[value], aligned(program.type(value).nbytes))
+    scratch = [sum(aligned(a.nbytes) for a in step.arguments if isinstance(a, Scratch)) for step in steps]
     return offsets, memory.top, memory.top + max(scratch, default=0)
 
 
@@ -211,7 +211,3 @@ class _Memory:
         if before is not None:
             start, size = before, size + self.free[before]
         self.free[start] = size
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from numtape.codegen.emit_turns import Carried, Moving, Same, Target, emit_turns
 from numtape.dtypes import TensorType
-from numtape.ir.kernel import Argument, Kernel, Pointer, Scratch, Step
+from numtape.ir.kernel import Argument, Kernel, Pointer, Scratch, Step, aligned
 from numtape.ir.loop import FINAL, STACKED, parts
 from numtape.ir.program import Program
 from numtape.ops.movement import copy
@@ -21,8 +21,6 @@ from numtape.passes.layout import root
 
 if TYPE_CHECKING:
     from numtape.codegen.plan import Plan
-
-ALIGNMENT = 64
 
 TURNS = Kernel(
     "turns",
@@ -198,7 +196,7 @@ class _Loop:
         def room(value: int, kind: TensorType) -> None:
             nonlocal arena
             inside[value] = arena
-            arena += _aligned(kind.nbytes)
+            arena += aligned(kind.nbytes)
 
         for k, value in given.items():
             kind = inner.program.type(value)
@@ -254,7 +252,3 @@ class _Loop:
             return None
         kernel, extents = copy(kind.dtype, (kind.size,), (1,), (1,))
         return Step(kernel, (Pointer(to), Pointer(source), *extents), ())
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT

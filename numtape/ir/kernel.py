@@ -8,6 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ALIGNMENT = 64
+"""Values begin at multiples of so many bytes: a cache line, and the longest vector."""
+
+
+def aligned(nbytes: int) -> int:
+    """The room that a value of so many bytes takes up."""
+    return -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:

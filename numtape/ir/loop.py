@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from numtape.dtypes import TensorType, bool_, tensor_type
-from numtape.ir.op import Kind, Op, register
+from numtape.ir.op import Gradient, Kind, Op, register
 from numtape.ir.program import Builder, Instruction, Program, Value
 
 _TURNS = tensor_type(bool_, ())
@@ -40,19 +40,19 @@ def _infer_part(types: Sequence[TensorType], attributes: tuple[Any, ...]) -> Ten
 
 LOOP = register(
     Op(
-        "loop", Kind.LOOP, ("*values",), ("body", "count", "windows"), infer=_infer_loop,
+        "loop", Kind.LOOP, ("*values",), ("body", "count", "windows"), infer=_infer_loop, gradient=Gradient.BY_PASS,
         doc="What all turns of a loop compute; for each sequence a window says where it starts, and its step.",
     )
 )  # fmt: skip
 FINAL = register(
     Op(
-        "final", Kind.PART, ("turns",), ("value", "dtype", "shape"), infer=_infer_part,
+        "final", Kind.PART, ("turns",), ("value", "dtype", "shape"), infer=_infer_part, gradient=Gradient.BY_PASS,
         doc="A value of a loop's body, as it is in the last turn.",
     )
 )  # fmt: skip
 STACKED = register(
     Op(
-        "stacked", Kind.PART, ("turns",), ("value", "dtype", "shape"), infer=_infer_part,
+        "stacked", Kind.PART, ("turns",), ("value", "dtype", "shape"), infer=_infer_part, gradient=Gradient.BY_PASS,
         doc="A value of a loop's body in all turns, along a new first axis.",
     )
 )  # fmt: skip

@@ -47,6 +47,8 @@ class Gradient(Enum):
     """Not differentiable by nature: a silent None, as for comparisons."""
     MISSING = "missing"
     """Differentiable, but nobody wrote the rule: a LookupError."""
+    BY_PASS = "yes"
+    """Differentiated by a pass of its own: a loop, and the parts of one."""
 
 
 Rule = Callable[..., Any]

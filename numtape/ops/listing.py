@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from numtape.dtypes import bool_, float32, int64, tensor_type
-from numtape.ir.op import REGISTRY, Example, Gradient, Kind, Op
+from numtape.ir.op import REGISTRY, Example, Gradient, Op
 from numtape.ir.program import INPUT, Builder, Instruction, Value
 from numtape.ops.core import PUBLIC, dtype_groups, freeze
 
@@ -59,8 +59,6 @@ def table(rows: Sequence[OpRow]) -> str:
 
 def gradient_of(op: Op) -> str:
     """The last column; for a composite the best that one of its examples shows, unless another misses a rule."""
-    if op.kind in (Kind.LOOP, Kind.PART):
-        return "yes"  # what has no rule is in the body
     if op.expand is None:
         return op.gradient.value if isinstance(op.gradient, Gradient) else "yes"
     found = {_passes(*written) for example in op.examples if (written := _written_out(op, example)) is not None}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import numtape.ops  # noqa: F401  fills the registry
-from numtape.codegen.plan import ALIGNMENT, plan
-from numtape.ir.kernel import Pointer, Scratch
+from numtape.codegen.plan import plan
+from numtape.ir.kernel import ALIGNMENT, Pointer, Scratch
 from numtape.ir.text import read
 from tests.models import pendulum, recurrent, training_step
 from tests.programs import WAYS, agree

@@ -552,8 +552,8 @@ def test_every_third_turn_does_something_else():
     def walk(rows):
         total, k = nt.constant(0.0), 0
         for row in rows:
-            total = nt.sin(total + row) if k % 3 == 0 else nt.cos(total + row)
-            k += 1
+            total = nt.sin(total + row) if k == 0 else nt.cos(total + row)
+            k = (k + 1) % 3
         return total
 
     check(walk, nt.constant(ROWS), loops=0)
