@@ -22,6 +22,8 @@ FIRST = 8
 WATCHERS: list[tuple[int, Callable[[int, int], object]]] = []
 """Who wants to know, every so many turns, how many are done, and of how many."""
 
+# Where the words of a program's header are, see `numtape.backends.native.RUNNER`.
+PATCH_COUNT, TABLE, LENGTH = 1, 4, 5
 # Where the words of a loop's block are, see `numtape.codegen.turns.TURNS`.
 START_COUNT, MOVE_COUNT, STEPS, FIRST_COUNT, STEP_COUNT, COUNT, WORDS = 1, 3, 5, 6, 7, 8, 10
 
@@ -42,9 +44,10 @@ class ByTurns:
         self._again = np.array([calls[2 * at], self._more.ctypes.data], np.int64)
         self._headers = [header.copy() for _ in range(3)]
         first, more, rest = self._headers
-        first[5] = at + 1
-        more[[1, 4, 5]] = 0, self._again.ctypes.data, 1
-        rest[[1, 4, 5]] = 0, header[4] + 16 * (at + 1), header[5] - at - 1
+        words = [PATCH_COUNT, TABLE, LENGTH]
+        first[LENGTH] = at + 1
+        more[words] = 0, self._again.ctypes.data, 1
+        rest[words] = 0, header[TABLE] + 16 * (at + 1), header[LENGTH] - at - 1
 
     def run(self, entry: Callable[[int], None]) -> None:
         """Run the program by the native `entry`; an exception comes out when all is done that has been begun."""

@@ -51,7 +51,7 @@ def measure(executable: Executable) -> tuple[tuple[Timing, ...], float]:
     def seconds(calls: Sequence[int]) -> float:
         words = np.array(calls, np.int64)
         header = binding.header.copy()
-        header[1], header[4], header[5] = 0, words.ctypes.data, len(calls) // 2
+        header[[by_turns.PATCH_COUNT, by_turns.TABLE, by_turns.LENGTH]] = 0, words.ctypes.data, len(calls) // 2
         address = header.ctypes.data
         for a, old in zip(changing, before, strict=True):
             np.copyto(a, old)
