@@ -38,7 +38,8 @@ details { border-top: 1px solid var(--line); padding: .25rem 0; } summary { curs
 details details { margin-left: 1.2rem; }
 .bar { display: block; height: .5rem; margin-top: .15rem; min-width: 1px; background: var(--bar); border-radius: 2px; }
 .time { float: right; color: var(--faint); font-variant-numeric: tabular-nums; }
-table { border-collapse: collapse; width: 100%; } td { padding: 0 .6rem 0 0; white-space: pre; vertical-align: top; }
+table { border-collapse: collapse; display: block; overflow-x: auto; }
+td { padding: 0 .6rem 0 0; white-space: pre; vertical-align: top; }
 td.number { color: var(--faint); text-align: right; width: 1%; } td.cost { width: 9rem; }
 .forward, .backward { display: inline-block; height: .55rem; } .forward { background: var(--bar); }
 .backward { background: var(--back); } .key { width: .8rem; margin: 0 .2rem 0 .8rem; }

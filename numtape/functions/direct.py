@@ -20,11 +20,12 @@ from numtape import nest
 from numtape.backends.buffer import ALONE_IN_MAP, Buffer
 from numtape.backends.native import Executable, chooser
 from numtape.cache.statistics import COUNTERS
+from numtape.functions.in_place import in_place
 from numtape.functions.recording import UNKNOWN, Argument, Array, Drawn, Output, OutputRows, Segment, passed, wanted
 from numtape.ir.program import INPUT
 from numtape.ops.random import DRAWS, STREAMS
 from numtape.tape.indexed_slices import IndexedSlices
-from numtape.tape.lower import lower
+from numtape.tape.lower import Lowered, lower
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import EPOCH, Tensor, buffer_of, from_numpy
 from numtape.tape.trace import RAN, Announced
@@ -35,12 +36,15 @@ _HELD_ONCE = ALONE_IN_MAP + 1
 _value_of, _data_of = attrgetter("_value"), attrgetter("_data")
 
 
-def begin(root: Segment, turn: threading.RLock) -> Direct:
-    """The root of a tree of segments, ready to be called; `turn` is what calls that change Variables wait for."""
-    steps = [Direct(root, {})]
+def begin(root: Segment, turn: threading.RLock, keeps_places: bool = False) -> Direct:
+    """The root of a tree of segments, ready to be called; `turn` is what calls that change Variables wait for.
+
+    If it keeps places, Variables stay in their memory, even if that takes a copy.
+    """
+    steps = [Direct(root, {}, keeps_places)]
     for step in steps:
         for seen, segment in step.segment.following.items():
-            step.following[seen] = following = Direct(segment, step.new_parts)
+            step.following[seen] = following = Direct(segment, step.new_parts, keeps_places)
             steps.append(following)
     first = steps[0]
     if any(step.segment.assigned or step.segment.packed for step in steps):
@@ -48,6 +52,11 @@ def begin(root: Segment, turn: threading.RLock) -> Direct:
     if first.look is None:
         first.compile([first])
     return first
+
+
+def _stays(result: tuple[str, int], slots: Sequence[int], homes: Mapping[int, Any], home: Any) -> bool:
+    """Whether a result is written over the array that has its home there."""
+    return result[0] == "donated" and homes.get(slots[result[1]]) == home
 
 
 class Direct:
@@ -61,7 +70,7 @@ class Direct:
     place: dict[int, int]
     """Where each slot is among the results."""
 
-    def __init__(self, segment: Segment, new_parts: Mapping[int, tuple[int, ...]]) -> None:
+    def __init__(self, segment: Segment, new_parts: Mapping[int, tuple[int, ...]], keeps_places: bool) -> None:
         """`new_parts` are the slots of packs, by their identity, that the way has assigned before."""
         self.segment = segment
         self.passed = passed(segment, new_parts)
@@ -74,6 +83,12 @@ class Direct:
         """Who calls from several threads takes turns where Variables change, so that no change is lost."""
         known = {slot for slot, _ in self.passed}
         sources = [(slot, s) for slot, s in segment.sources if slot not in known]
+        homes = {id(s) for _, s in sources}
+        assigned = enumerate(segment.assigned if keeps_places else ())
+        self.unread = {~k: v for k, (v, _, _) in assigned if id(v) not in homes}
+        """Variables that are assigned and not read, by slots that stand for their old values."""
+        self.keeps_places = keeps_places
+        sources += self.unread.items()
         given = [(slot, s) for slot, s in sources if isinstance(s, Argument)]
         read = [(slot, s) for slot, s in sources if isinstance(s, Variable)]
         captured = [(slot, s) for slot, s in sources if not isinstance(s, Argument | Variable)]
@@ -102,8 +117,6 @@ class Direct:
             if look is not None:  # what follows may be unknown, and Variables then are to be what they were
                 lowered.program = replace(lowered.program, donations=())
             segment.program = lowered
-        self.executable: Executable = lowered.executable or lowered.compile()
-        self.ran = lowered, *segment.provenance
         pool: list[int] = []
         for step in way:
             pool += step.taken
@@ -114,12 +127,6 @@ class Direct:
             at.update((slot, at[old]) for slot, old in step.passed)
         inputs = {i.attributes[0]: slot for slot, i in enumerate(node.recorded()) if i.op is INPUT}
         slots = [*(inputs[k] for k in lowered.arrays), *lowered.known]
-        self.sources = [at[slot] for slot in slots]
-        """Which of the pool each of the program's arrays is."""
-        self.choose_arrays: Callable[[Sequence[Any]], tuple[Buffer, ...]] = chooser(self.sources)
-        self.words = self.executable.choose(range(self.executable.row_words))
-        """For each result the word of a binding's row that says where it is, or is it."""
-        self._chosen_numbers = lowered.scalars
         self.place = place = {slot: k for k, slot in enumerate(goal)}
         self.assigned: list[tuple[Variable, int]] = []
         self.packed: list[tuple[Pack, list[int]]] = []
@@ -128,26 +135,58 @@ class Direct:
             self.assigned = [(v, place[slot]) for v, slot in news.values()]
             parts = {id(pack): (pack, slots) for step in way for pack, slots in step.segment.packed}
             self.packed = [(pack, [place[slot] for slot in slots]) for pack, slots in parts.values()]
-        # Which Variables a program may change in place: their handles have to be their own, too.
-        read = {slot: s for step in way for slot, s in step.segment.sources if isinstance(s, Variable)}
+        sources = [*self.unread.items(), *(pair for step in way for pair in step.segment.sources)]
+        read = {slot: s for slot, s in sources if isinstance(s, Variable)}
         members = {s: (p, k) for step in way for p, slots in step.packs for k, s in enumerate(slots)}
+        homes = {slot: id(v) for slot, v in read.items()} | {s: (id(p), k) for s, (p, k) in members.items()}
+        if self.keeps_places:
+            lowered = self._in_place(lowered, slots, homes)
+        self.executable: Executable = lowered.executable or lowered.compile()
+        self.ran = lowered, *segment.provenance
+        self.sources = [at[slot] for slot in slots]
+        """Which of the pool each of the program's arrays is."""
+        self.choose_arrays: Callable[[Sequence[Any]], tuple[Buffer, ...]] = chooser(self.sources)
+        self.words = self.executable.choose(range(self.executable.row_words))
+        """For each result the word of a binding's row that says where it is, or is it."""
+        self._chosen_numbers = lowered.scalars
+        # Which Variables a program may change in place: their handles have to be their own, too.
         donated = self.executable.donated
         self.donated = [(k, read[slots[k]]) for k in donated if slots[k] in read]
         self.changed = [variable for _, variable in self.donated]
         self.donated_parts = [(k, *members[slots[k]]) for k in donated if slots[k] in members]
+        new_homes: list[tuple[int, Any]] = [(at, id(v)) for v, at in self.assigned]
+        new_homes += [(at, (id(p), k)) for p, places in self.packed for k, at in enumerate(places)]
+        results = self.executable.plan.results
+        self.in_place = all(_stays(results[at], slots, homes, home) for at, home in new_homes)
+        """Whether all that is assigned takes over the memory of its own old value."""
         self.is_compiled = True
+
+    def _in_place(self, lowered: Lowered, slots: list[int], homes: Mapping[int, Any]) -> Lowered:
+        """The program that copies where a Variable does not keep its memory; `slots`, its arrays, may become more."""
+        found, count, news = lowered, len(lowered.outputs), self.assigned
+        changes: dict[int, tuple[int, int]] = {}
+        while True:
+            results = (found.executable or found.compile()).plan.results
+            places = [count + [*changes].index(n) if n in changes else at for n, (_, at) in enumerate(news)]
+            leaving = [
+                n for n, (variable, _) in enumerate(news)
+                if n not in changes and not _stays(results[places[n]], slots, homes, id(variable))
+            ]  # fmt: skip
+            if not leaving:
+                self.assigned = [(variable, at) for (variable, _), at in zip(news, places, strict=True)]
+                return found
+            for n in leaving:
+                variable, at = news[n]
+                slot = next(slot for slot, home in homes.items() if home == id(variable))
+                if slot not in slots:
+                    slots.append(slot)
+                changes[n] = at, slots.index(slot)
+            found = in_place(lowered, [*changes.values()])
 
     @property
     def copies_arrays(self) -> bool:
         """Whether the function captured an array that no program can read where it is."""
         return any(isinstance(c, Array | Drawn) and c.buffer is None for c in self.captured)
-
-    @property
-    def in_place(self) -> bool:
-        """Whether all that is assigned takes over the memory of the old value."""
-        results = self.executable.plan.results
-        places = [place for _, place in self.assigned] + [place for _, places in self.packed for place in places]
-        return all(results[place][0] == "donated" for place in places)
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
         if self.turn is None:

@@ -136,8 +136,10 @@ class Ways:
             place = "{}:{}".format(*line_of(look.code, look.lasti)) if look else "somewhere"
             raise ValueError(f"{self._function.__name__}: cannot be bound, since Python looks at a value at {place}")
         if not direct.in_place:
+            direct = begin(direct.segment, self._turn, keeps_places=True)
+        if not direct.in_place:
             name = self._function.__name__
-            raise ValueError(f"{name}: cannot be bound, since a Variable's new value has no part of the old one")
+            raise ValueError(f"{name}: cannot be bound, since Variables exchange their values")
         return direct
 
     def record(self, arguments: Any, tensors: Sequence[Any], looks: bool = True) -> bool:

@@ -29,7 +29,7 @@ from numtape.ops.core import (
 from numtape.ops.creation import range_
 from numtape.ops.elementwise import convert, where
 from numtape.ops.gather import INDICES, add_rows, element, flatten_indices, look_up, places_of, spread
-from numtape.ops.movement import Call, broadcast, reshape_to
+from numtape.ops.movement import Call, broadcast, copy, reshape_to
 from numtape.ops.rearrange import integer, integer_list
 
 
@@ -148,6 +148,20 @@ UPDATES = {
     "min": _update("lower_rows", "minimum(old, new)", np.minimum, "Rows, or the smaller.", "number", Gradient.NONE),
 }
 """By TensorFlow's names. Those that only Variables have pass no gradient: a Variable's new value has no history."""
+
+
+def _infer_overwrite(types: Sequence[TensorType], attributes: tuple[Any, ...]) -> TensorType:
+    if types[0] is not types[1]:
+        raise ValueError(f"overwrite: {describe(types)} are not of one dtype and shape")
+    return types[1]
+
+
+overwrite = instruction(
+    "overwrite", Kind.UPDATE, parameters=("x", "new"), groups=("T", "T"), infer=_infer_overwrite,
+    reference=lambda x, new: new.copy(), gradient=lambda g: (None, g),
+    kernel=lambda out, types: copy(out.dtype, (out.size,), (1,), (1,)),
+    doc="The second operand, in the memory of the first.", examples=[Example(((2, 3), (2, 3))), Example(((), ()))],
+)  # fmt: skip
 
 
 def replace(table: Any, indices: Any, rows: Any) -> Any:
