@@ -6,8 +6,8 @@ import linecache
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from numtape.backends.native import all_steps
 from numtape.cache.kernels import LOADINGS
+from numtape.codegen.plan import all_steps
 from numtape.dtypes import TensorType
 from numtape.explaining.cost import kernel_costs
 from numtape.explaining.places import Places
