@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from numtape.backends import reference
@@ -38,6 +39,7 @@ class Lowered:
     executable: Executable | None = None
     interpreted: int = 0
     """How often it ran on the interpreter."""
+    made: float = field(default_factory=time.time)
     plan: Plan | None = None
 
     def compile(self) -> Executable:

@@ -1,9 +1,10 @@
 """Which tier a program runs on: native code, or at once on the NumPy interpreter, before anything is compiled.
 
 What is seen once is interpreted, and compiled when it comes back. The two agree up to rounding, so whatever has to give
-the same bits in every run of a process, training above all, is compiled at once; so is what an interpreter takes long
-for. The choice depends on what the process has done so far, and never on what an earlier one has left on disk: a run
-that is repeated chooses alike.
+the same bits whenever it runs, training above all, is compiled at once. So is what an interpreter takes long for, and
+ops that say so: loops, of which nobody knows here how many turns they have; random numbers; routines that magnify
+rounding, or whose kernel is a user's. The choice depends on what the process has done so far, and never on what an
+earlier one has left on disk: a run that is repeated chooses alike.
 """
 
 from __future__ import annotations
@@ -12,9 +13,6 @@ import threading
 from typing import TYPE_CHECKING
 
 from numtape.config import Settings
-from numtape.ir.loop import LOOP
-from numtape.ir.op import REGISTRY
-from numtape.ir.program import Instruction
 
 if TYPE_CHECKING:
     from numtape.tape.lower import Lowered
@@ -37,14 +35,8 @@ def interprets(lowered: Lowered, node: Node, is_recorded: bool) -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False
     instructions = lowered.program.instructions
-    if sum(i.type.nbytes for i in instructions) > MAX_BYTES or any(map(_is_compiled, instructions)):
+    if sum(i.type.nbytes for i in instructions) > MAX_BYTES or any(i.op.at_once for i in instructions):
         return False
     if any(n.of_function for n in node.path()):
         return False
     return len(instructions) > MAX_PLANNED or not lowered.has_kernels()
-
-
-def _is_compiled(i: Instruction) -> bool:
-    """Whether an instruction has to be compiled: a loop, whose turns may be many; what random numbers are made of; and
-    an op of a user's, of which the interpreter knows only what the user says that the kernel computes."""
-    return i.op is LOOP or "stream" in i.op.parameters or REGISTRY.get(i.op.name) is not i.op
