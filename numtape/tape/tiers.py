@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 22
 """With more in all its values a program is compiled at once."""
-MAX_PLANNED = 256
+MAX_PLANNED = 128
 """Instructions of a program that is looked through for kernels that are there: that takes longer than to interpret."""
 ASSIGNED = [False]
 """Whether any Variable of the process was assigned, saved or restored: then what follows is a run to be repeated."""

@@ -273,3 +273,23 @@ def test_a_gradient_that_is_taken_once_imports_no_compiler(tmp_path: Path) -> No
     run = subprocess.run([sys.executable, "-c", ONCE], env=env, capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[1] == ""
     assert not list(tmp_path.iterdir())
+
+
+REPEATED = """
+import numpy as np
+import numtape as nt
+x = nt.Variable(np.linspace(0, 1, 50, dtype=np.float32))
+for _ in range(3):
+    with nt.GradientTape() as tape:
+        y = nt.reduce_sum(nt.nn.softmax(nt.tanh(x)) * nt.sin(x))
+    print(tape.gradient(y, x).numpy().tobytes().hex())
+    print(nt.cache.stats().interpreted)
+"""
+
+
+def test_what_is_on_disk_does_not_decide(tmp_path: Path) -> None:
+    env = {**os.environ, "NUMTAPE_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", REPEATED]
+    cold, warm = (subprocess.run(command, env=env, capture_output=True, text=True, check=True) for _ in range(2))
+    assert cold.stdout == warm.stdout
+    assert cold.stdout.splitlines()[1::2] == ["1", "1", "1"]
