@@ -147,7 +147,7 @@ def run_plain(program: Program, inputs: Sequence[Any]) -> list[Any]:
     for k, (kind, where) in zip(program.outputs, made.results, strict=True):
         if kind == "donated":
             memory[root(program, k)] = memory[program.inputs[where]]
-    names = PLAIN | CONSTRUCTORS | GEMM
+    names = PLAIN | CONSTRUCTORS | PRODUCTS
     for step in made.steps:
         arguments: list[Any] = []
         for argument, parameter in zip(step.arguments, step.kernel.parameters, strict=True):
@@ -179,9 +179,9 @@ def _garbage(type: Any) -> Any:
     return np.full(max(type.nbytes, ALIGNMENT), 0xA5, np.uint8)[: type.nbytes].view(type.dtype.dtype)
 
 
-def _gemm(
-    gemm: Any, transpose_a: int, transpose_b: int, rows: int, columns: int, inner: int,
-    a: Any, start_a: int, b: Any, start_b: int, c: Any, start_c: int,
+def _product(
+    c: Any, start_c: int, a: Any, start_a: int, b: Any, start_b: int, panel: Any, edge: Any,
+    rows: int, columns: int, inner: int, transpose_a: int, transpose_b: int,
 ) -> None:  # fmt: skip
     x = a[start_a : start_a + rows * inner].reshape((inner, rows) if transpose_a else (rows, inner))
     y = b[start_b : start_b + inner * columns].reshape((columns, inner) if transpose_b else (inner, columns))
@@ -189,7 +189,16 @@ def _gemm(
     c[start_c : start_c + rows * columns] = product.reshape(-1)
 
 
-GEMM = {f"gemm_{code}_{bits}": _gemm for code in ("f32", "f64") for bits in (32, 64)}
+def _gemm(
+    gemm: Any, transpose_a: int, transpose_b: int, rows: int, columns: int, inner: int,
+    a: Any, start_a: int, b: Any, start_b: int, c: Any, start_c: int,
+) -> None:  # fmt: skip
+    _product(c, start_c, a, start_a, b, start_b, None, None, rows, columns, inner, transpose_a, transpose_b)
+
+
+PRODUCTS = {f"product_{code}": _product for code in ("f32", "f64")} | {
+    f"gemm_{code}_{bits}": _gemm for code in ("f32", "f64") for bits in (32, 64)
+}
 
 WAYS["reference"] = reference.interpret
 WAYS["plain"] = run_plain

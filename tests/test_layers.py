@@ -34,7 +34,10 @@ LAYERS = [
     ["__main__"],
 ]
 """From what knows nothing to what knows all; a module imports from its own row and those above."""
-COMPILING = {"codegen/compile.py", "codegen/intrinsics.py", "codegen/native_calls.py", "functions/nopython.py"}
+COMPILING = {
+    "codegen/compile.py", "codegen/intrinsics.py", "codegen/native_calls.py", "codegen/tiles.py",
+    "functions/nopython.py",
+}  # fmt: skip
 """Only these import numba."""
 
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -1,8 +1,7 @@
-"""Matrix products by a BLAS that is there already: NumPy's own, or else SciPy's.
+"""The BLAS that is there already: NumPy's own, or else SciPy's.
 
 NumPy's wheels carry OpenBLAS and have loaded it. Its symbols are private and other builds of NumPy have another BLAS,
-so it is looked up; without it SciPy is asked, whose `cython_blas` is public and exists for every build. Without
-either, for integers, and where a call costs more than it gains, products run as plain loops.
+so it is looked up; without it SciPy is asked, whose `cython_blas` is public and exists for every build.
 """
 
 from __future__ import annotations
@@ -16,21 +15,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-
-from numtape.ir.kernel import Argument, Kernel, Native, Pointer, Step
-from numtape.ir.program import Program
-from numtape.ops.contraction import product
-from numtape.passes.layout import root
-
-SMALL = 256
-"""Multiplications up to which plain loops are faster than a call: matrices of about 6 by 6."""
-
-_SOURCE = """\
-def kernel(out, a, b, gemm, batch, rows, columns, inner, step_a, step_b, transpose_a, transpose_b):
-    for t in range(batch):
-        gemm_{T}_{bits}(gemm, transpose_a, transpose_b, rows, columns, inner,
-                        a, t * step_a, b, t * step_b, out, t * rows * columns)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +70,3 @@ def address(name: str) -> int:
     found = library()
     assert found is not None
     return found.gemm[name]
-
-
-def step(program: Program, index: int) -> Step | None:
-    """The call for an instruction that BLAS knows and is good at, or None."""
-    i = program.instructions[index]
-    code = i.type.dtype.code
-    if i.op.name != "matmul" or not i.type.dtype.is_floating:
-        return None
-    p = product(i.type, [program.type(k) for k in i.operands], *i.attributes)
-    extents = (p.rows, p.columns, p.inner)
-    if min(extents) == 1 or p.rows * p.columns * p.inner <= SMALL:
-        return None
-    found = library()
-    if found is None or max(extents) >= 1 << found.bits - 1:
-        return None
-    kernel = Kernel(
-        f"gemm_{code}", _SOURCE.format(T=code, bits=found.bits), (f"{code}*",) * 3 + ("i64",) * 9
-    )
-    arguments: tuple[Argument, ...] = (
-        Pointer(index), *(Pointer(root(program, k)) for k in i.operands), Native(code),
-        p.batch, *extents, p.step_a, p.step_b, *map(int, i.attributes),
-    )  # fmt: skip
-    return Step(kernel, arguments, (index,))

@@ -26,7 +26,7 @@ from numba.core.cpu_options import FastMathOptions
 from numba.core.fastmathpass import rewrite_module
 from numba.core.typing import Context
 
-from numtape.codegen import intrinsics, native_calls
+from numtape.codegen import intrinsics, native_calls, tiles
 from numtape.codegen.machine import target_machine
 from numtape.ir.kernel import Kernel
 
@@ -103,7 +103,7 @@ def define(kernel: Kernel, names: dict[str, Any]) -> Callable[..., Any]:
 
 @cache
 def scope() -> dict[str, Any]:
-    helpers = {name: getattr(m, name) for m in (intrinsics, native_calls) for name in m.__all__}
+    helpers = {name: getattr(m, name) for m in (intrinsics, native_calls, tiles) for name in m.__all__}
     return CONSTRUCTORS | helpers
 
 

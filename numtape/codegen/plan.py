@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from numtape.codegen import blas
+from numtape.codegen import matmul
 from numtape.codegen.emit import emit
 from numtape.codegen.turns import LoopStep, carried_from, loop_step
 from numtape.ir.kernel import Pointer, Scratch, Step, aligned
@@ -115,7 +115,7 @@ def _calls(program: Program, index: int, shared: dict[int, int]) -> list[Step]:
         value = root(program, i.operands[operand])
         return Pointer(shared.get(value, value))
 
-    step = blas.step(program, index)
+    step = matmul.step(program, index)
     if step is not None:
         return [step]
     made = i.op.kernel(i.type, [program.type(k) for k in i.operands], *i.attributes)

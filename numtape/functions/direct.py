@@ -27,7 +27,7 @@ from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.lower import lower
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import EPOCH, Tensor, buffer_of, from_numpy
-from numtape.tape.trace import RAN
+from numtape.tape.trace import RAN, Announced
 from numtape.tape.variable import Variable
 
 _HELD_ONCE = ALONE_IN_MAP + 1
@@ -85,7 +85,7 @@ class Direct:
         self.taken += [slot for _, slots in self.packs for slot in slots]
         """The slots of what is read."""
         self._numbers = segment.fresh
-        self.has_live_numbers = any(callable(numbers) for numbers in segment.fresh)
+        self.has_live_numbers = any(callable(x) and not isinstance(x, Announced) for x in segment.fresh)
         self.result = segment.result
 
     def compile(self, way: Sequence[Direct]) -> None:

@@ -15,6 +15,7 @@ from itertools import pairwise
 from sys import _getframe
 from typing import TYPE_CHECKING, Any
 
+from numtape.functions.held import change, held
 from numtape.ir.loop import Body, final, stacked
 from numtape.ir.program import INPUT, Builder, Instruction, Value
 from numtape.ops.core import PUBLIC
@@ -38,11 +39,12 @@ WRAPPERS = (zip, enumerate, map, filter)
 
 @dataclass(slots=True)
 class _Mark:
-    """Where a turn begins: the length by then, and what is assigned."""
+    """Where a turn begins: the length by then, what is assigned, and what Python holds."""
 
     length: int
     assigned: dict[int, int]
     packs: list[Any]
+    held: dict[str, Any]
 
 
 class Differs(Exception):
@@ -73,8 +75,9 @@ class Turns:
     def __next__(self) -> Any:
         k = self._given
         if 0 < k <= RECORDED <= self._count // 2:
-            self._marks.append(_mark(self._recorder))
-            if k > 3 and self._stands_for_all(caller(_getframe(1))):
+            frame = caller(_getframe(1))
+            self._marks.append(_mark(self._recorder, frame))
+            if k > 3 and self._stands_for_all(frame):
                 self._given = self._count
         if self._given >= self._count:
             if self._rest:
@@ -131,8 +134,8 @@ def _tapes() -> list[Any]:
     return [(id(t), len(getattr(t, "_watched", ())), t._start, len(t._detours)) for t in STATE.tapes]
 
 
-def _mark(recorder: Recorder) -> _Mark:
-    return _Mark(recorder.trace.node.length, *recorder._assigned())
+def _mark(recorder: Recorder, frame: FrameType | None = None) -> _Mark:
+    return _Mark(recorder.trace.node.length, *recorder._assigned(), held(frame))
 
 
 @dataclass(slots=True)
@@ -260,6 +263,9 @@ class _Rest:
             is_first = tensor._slot < self.marks[0].length or tensor._slot in self.same
             if not (is_first or is_last or id(tensor) in variables or id(tensor) in collected):
                 raise Differs("tensors of its turns are kept, in a list maybe; nt.scan and nt.map_fn collect them")
+        for mark, following in pairwise(self.marks[-3:]):
+            if name := change(mark.held, following.held):
+                raise Differs(f"its turns change {name}, which is Python's and not recorded")
         news = [slot for slot in end.assigned.values() if slot >= self.start]
         packed = [slot for _, slots in end.packs for slot in slots if slot >= self.start]
         places = dict.fromkeys(slot - self.start for slot in [*(t._slot for t in last), *news, *packed])

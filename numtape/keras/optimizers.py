@@ -33,8 +33,8 @@ from numtape.tape.gradient_tape import GradientTape
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.operands import as_tensor
 from numtape.tape.pack import Pack
-from numtape.tape.tensor import Tensor
-from numtape.tape.trace import STATE, assign, refuse_recording, unseen
+from numtape.tape.tensor import EPOCH, Tensor
+from numtape.tape.trace import STATE, Announced, assign, refuse_recording, unseen
 from numtape.tape.variable import COPIED, PackedVariable, Variable
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
@@ -95,6 +95,10 @@ class Optimizer:
         self._clip: str = next(iter(given), "")
         self._limit: float = given.get(self._clip, 0.0)
         self._start(np.int64(0))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        EPOCH[0] += 1  # it may be a number that replays take
 
     @property
     def learning_rate(self) -> Any:
@@ -163,7 +167,8 @@ class Optimizer:
             attributes = (len(given), 1 + len(numbers), by_rows, *group.places, *options)
             live = None
             if STATE.trace.recorder is not None:
-                live = partial(self._live, type(rate) is float, self.weight_decay is not None, bool(clip))
+                kind = partial if callable(self._learning_rate) else Announced
+                live = kind(self._live, type(rate) is float, self.weight_decay is not None, bool(clip))
             operands = [*given, own, *numbers]
             assign(group.variables, self._op, operands, indices, attributes, pack=self._pack, live=live)
         return self.iterations

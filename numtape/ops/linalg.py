@@ -458,6 +458,8 @@ def kernel(out, a, w, x, order, batch, n):
                     w[i * n + k], w[i * n + q] = w[i * n + q], w[i * n + k]
             pivot = w[k * n + k]
             scale = scale * pivot
+            if pivot == {T}(0):
+                break
             for i in range(k + 1, n):
                 f = w[i * n + k] / pivot
                 for j in range(k + 1, n):

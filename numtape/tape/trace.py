@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import repeat
 from sys import _getframe, getrefcount
 from typing import TYPE_CHECKING, Any
@@ -690,6 +691,10 @@ ASSIGNING = threading.RLock()
 run, and nobody asks for it in a run."""
 
 
+class Announced(partial[Sequence[Any]]):
+    """A function that gives Python numbers; whoever changes them moves `EPOCH`."""
+
+
 def assign(
     variables: Sequence[Any],
     op: Op,
@@ -704,7 +709,8 @@ def assign(
 
     The op's operands are `before`, then the old values if it takes them, then `after`, then what is in the pack; its
     results are the Variables' new values, then the pack's. New values have no history; each may take over its
-    predecessor's memory. `live` gives the Python numbers among the operands anew, for a replay.
+    predecessor's memory. `live` gives the Python numbers among the operands anew, for a replay; if it is `Announced`,
+    only after `EPOCH` has moved.
     """
     state = STATE
     trace = state.trace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -42,18 +43,18 @@ def check(function, *args, loops=1):
 
 
 def test_a_loop_over_a_range_is_recorded_in_part():
-    recorded = []
+    recorded = itertools.count()
 
     def walk(x, n):
         for i in nt.range(n):
-            recorded.append(1)
+            next(recorded)
             x = nt.sin(x) * 0.9 + nt.cast(i, nt.float32) * 0.01
         return x, i
 
     fn = nt.function(walk)
     x, i = fn(nt.constant([1.0, 2.0]), 50)
     assert int(i) == 49
-    assert len(recorded) < 8
+    assert next(recorded) < 8
     np.testing.assert_allclose(x, walk(nt.constant([1.0, 2.0]), 50)[0], rtol=1e-5)
 
 
@@ -557,3 +558,96 @@ def test_every_third_turn_does_something_else():
         return total
 
     check(walk, nt.constant(ROWS), loops=0)
+
+
+class Counter:
+    def __init__(self):
+        self.count = 0
+
+
+COUNTS = {"count": 0}
+count = 0
+
+
+def test_counters_of_python_are_not_missed():
+    def local(rows):
+        total, k = nt.constant(0.0), 0
+        for row in rows:
+            k = k + 1
+            total = nt.cos(total) + row if k % 10 == 0 else total + row
+        return total
+
+    def attribute(rows):
+        total, counter = nt.constant(0.0), Counter()
+        for row in rows:
+            counter.count += 1
+            total = nt.cos(total) + row if counter.count % 10 == 0 else total + row
+        return total
+
+    def element(rows):
+        COUNTS["count"] = 0
+        total = nt.constant(0.0)
+        for row in rows:
+            COUNTS["count"] += 1
+            total = nt.cos(total) + row if COUNTS["count"] % 10 == 0 else total + row
+        return total
+
+    def everywhere(rows):
+        global count
+        total, count = nt.constant(0.0), 0
+        for row in rows:
+            count += 1
+            total = nt.cos(total) + row if count % 10 == 0 else total + row
+        return total
+
+    def length(rows):
+        total, lengths = nt.constant(0.0), []
+        for row in rows:
+            lengths.append(0.5)
+            total = nt.cos(total) + row if len(lengths) % 10 == 0 else total + row
+        return total
+
+    def of_a_function(rows):
+        k = 0
+
+        def step(total, row):
+            nonlocal k
+            k += 1
+            return nt.cos(total) + row if k % 10 == 0 else total + row
+
+        def walk(step):
+            total = nt.constant(0.0)
+            for row in rows:
+                total = step(total, row)
+            return total
+
+        return walk(step)
+
+    def of_a_generator(rows):
+        def every_tenth():
+            k = 0
+            for row in rows:
+                k = k + 1
+                yield row * 2.0 if k % 10 == 0 else row
+
+        total = nt.constant(0.0)
+        for row in every_tenth():
+            total = nt.cos(total) + row
+        return total
+
+    names = {local: "k", attribute: "counter.count", element: "COUNTS", everywhere: "count", length: "lengths",
+             of_a_function: "step.k", of_a_generator: "k"}  # fmt: skip
+    for function, name in names.items():
+        fn = check(function, nt.constant(ROWS), loops=0)
+        assert f"its turns change {name}, which is Python's" in str(nt.explain(fn))
+
+
+def test_what_only_changes_at_first_does_no_harm():
+    def walk(rows):
+        total, first = nt.constant(0.0), True
+        for row in rows:
+            total = total + row if first else nt.cos(total) + row
+            first = False
+        return total
+
+    check(walk, nt.constant(ROWS))
