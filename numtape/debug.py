@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from numtape._front import front
 from numtape.backends.buffer import Buffer
-from numtape.backends.reference import interpret_all
+from numtape.backends.reference import given, interpret_all
 from numtape.explaining.places import Place, Places
 from numtape.ir.loop import LOOP, STACKED, parts
 from numtape.ir.op import Kind
@@ -141,13 +141,11 @@ def _diagnosis(ran: Any, arrays: Sequence[Buffer], numbers: Sequence[Any]) -> st
     """Where the first number that is not finite came from, of those that a bad result comes from."""
     lowered, *provenance = ran
     places = Places(*provenance)
-    program: Program
-    for program in (lowered.program, lowered.executable.plan.program):  # as it was written, and as it was run
-        types = [program.type(k) for k in program.inputs]
-        given = [buffer.array for buffer in arrays]
-        with np.errstate(over="ignore"):
-            given += [np.array(x).astype(t.dtype.dtype) for x, t in zip(numbers, types[len(arrays) :], strict=True)]
-        values = interpret_all(program, [x.reshape(t.shape) for x, t in zip(given, types, strict=True)])
+    programs = [lowered.program]  # as it was written, and as it was run
+    if lowered.executable is not None:
+        programs.append(lowered.executable.plan.program)
+    for program in programs:
+        values = interpret_all(program, given(program, arrays, numbers))
         bad = {k for k in program.outputs if not _is_finite(values[k])}
         if bad:
             found = _way(program, values, bad)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 # Here and not in a fixture: importing a test module may already import numtape. Child processes inherit it.
@@ -18,3 +20,13 @@ settings.load_profile("numtape")
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture
+def natively() -> Iterator[None]:
+    """For tests of compiled programs: what is seen for the first time is compiled, too."""
+    from numtape import config
+
+    config.set_tier("native")
+    yield
+    config.set_tier("auto")

@@ -15,7 +15,7 @@ LAYERS = [
     ["_front"],
     ["dtypes", "errors", "config"],
     ["nest"],
-    ["ir", "codegen.threefry"],
+    ["ir", "codegen.threefry", "codegen.limits"],
     ["ops"],
     ["passes"],
     ["cache.store", "cache.statistics", "backends.buffer", "backends.reference"],

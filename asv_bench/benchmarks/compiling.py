@@ -1,7 +1,7 @@
 """First steps in fresh processes: with an empty cache, and with what an earlier process left on disk.
 
 The time starts after `import numtape`; building the model, importing the compiler where it is needed, and waiting for
-the result belong to it.
+the result belong to it. Steps are compiled before they run, all but those of `SeenOnce`, which has both tiers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from .steps import step_of
+from .steps import black_scholes, step_of
 
 WARM = f"""
 import sys
 sys.path.insert(0, {Path(__file__).resolve().parents[1].as_posix()!r})
-from benchmarks.steps import STEPS
+import numtape as nt
+from benchmarks.steps import STEPS, black_scholes
+nt.config.set_tier("native")
 """
 COLD = f"""
 import os, tempfile
@@ -28,7 +30,6 @@ os.environ["NUMTAPE_CACHE_DIR"] = folder.name
 """
 COUNT = f"""
 {WARM}
-import numtape as nt
 step = STEPS["digits"]()
 for _ in range(3):
     result = step()
@@ -47,6 +48,25 @@ class FirstStep:
     def timeraw_warm(self, name):
         float(step_of(name)())  # leaves its kernels in the cache
         return first_step(name), WARM
+
+
+class SeenOnce:
+    """A gradient of 30 operations, on the tier that a user's own first step would run on ("auto"), and compiled."""
+
+    params = ["auto", "native"]
+    param_names = ["tier"]
+
+    def timeraw_cold(self, tier):
+        return gradient_once(tier), COLD
+
+    def timeraw_warm(self, tier):
+        black_scholes(100)()
+        black_scholes(100)()  # leaves its kernels in the cache
+        return gradient_once(tier), WARM
+
+
+def gradient_once(tier):
+    return f"nt.config.set_tier({tier!r}); black_scholes(100)()"
 
 
 def first_step(name):

@@ -12,7 +12,7 @@ import ctypes
 import struct
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from operator import itemgetter
 from sys import getrefcount
@@ -25,7 +25,7 @@ from numtape.backends.buffer import ALONE, Buffer, allocate
 from numtape.backends.by_turns import SECONDS, WATCHERS, ByTurns
 from numtape.cache import kernels
 from numtape.codegen import blas
-from numtape.codegen.plan import Plan, plan
+from numtape.codegen.plan import Plan, all_steps, plan
 from numtape.codegen.turns import LoopStep, Place
 from numtape.dtypes import TensorType
 from numtape.ir.kernel import ALIGNMENT, Kernel, Native, Pointer, Scratch, Step, aligned
@@ -74,10 +74,11 @@ class _Binding:
 class Executable:
     """A plan, ready to run."""
 
-    def __init__(self, program: Program, scalars: Sequence[TensorType] = ()) -> None:
-        """`scalars` are the types of the last inputs, which are given as Python numbers."""
+    def __init__(self, program: Program, scalars: Sequence[TensorType] = (), made: Plan | None = None) -> None:
+        """`scalars` are the types of the last inputs, which are given as Python numbers; `made` is the program's plan,
+        if there is one."""
         self.made = time.time()
-        self.plan: Plan = plan(program)
+        self.plan: Plan = made or plan(program)
         self.scalars = scalars
         self.array_count = len(program.inputs) - len(scalars)
         self.new = [(v, self.plan.program.type(v)) for kind, v in dict.fromkeys(self.plan.results) if kind == "new"]
@@ -307,14 +308,6 @@ def _make_room(executable: Executable, nbytes: int) -> None:
             if (other := reference()) is not None:
                 other.idle.clear()
     _bound.append(weakref.ref(executable))
-
-
-def all_steps(steps: Iterable[Step | LoopStep]) -> Iterator[Step | LoopStep]:
-    """Steps, and those within loops."""
-    for step in steps:
-        yield step
-        if isinstance(step, LoopStep):
-            yield from all_steps(step.steps)
 
 
 def _word(number: float, code: str) -> int:

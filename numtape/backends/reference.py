@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from numtape.backends.buffer import Buffer
 from numtape.ir.loop import FINAL, LOOP, STACKED, parts
 from numtape.ir.program import INPUT, Instruction, Program
 
@@ -28,6 +29,21 @@ def interpret_all(program: Program, inputs: Sequence[npt.NDArray[Any]]) -> list[
         for instruction in program.instructions:
             values.append(inputs[instruction.attributes[0]] if instruction.op is INPUT else _run(instruction, values))
     return values
+
+
+def run(program: Program, arrays: Sequence[Buffer], numbers: Sequence[Any]) -> list[Buffer]:
+    """The same for buffers, of which none is changed; the last inputs are Python numbers."""
+    found = interpret(program, given(program, arrays, numbers))
+    return [Buffer(np.ascontiguousarray(x).reshape(-1)) for x in found]
+
+
+def given(program: Program, arrays: Sequence[Buffer], numbers: Sequence[Any]) -> list[npt.NDArray[Any]]:
+    """A program's inputs as arrays; a number that is beyond float32 is infinite there."""
+    types = [program.type(k) for k in program.inputs]
+    found = [buffer.array for buffer in arrays]
+    with np.errstate(over="ignore"):
+        found += [np.array(x).astype(t.dtype.dtype) for x, t in zip(numbers, types[len(arrays) :], strict=True)]
+    return [x.reshape(t.shape) for x, t in zip(found, types, strict=True)]
 
 
 def _turns(i: Instruction, values: Sequence[Any]) -> list[list[Any]]:

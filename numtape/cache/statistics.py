@@ -10,7 +10,8 @@ class Stats:
     """Counters of `nt.cache.stats()`.
 
     `memory_hits` counts programs found by their signature and `programs` those made; `disk_hits` counts kernels loaded
-    from disk and `compilations` those compiled, taking `compile_seconds` in all.
+    from disk and `compilations` those compiled, taking `compile_seconds` in all. `interpreted` counts runs of programs
+    that were not compiled, but interpreted with NumPy.
     """
 
     memory_hits: int = 0
@@ -18,6 +19,7 @@ class Stats:
     disk_hits: int = 0
     compilations: int = 0
     compile_seconds: float = 0.0
+    interpreted: int = 0
 
 
 COUNTERS = Stats()

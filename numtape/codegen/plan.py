@@ -8,7 +8,7 @@ changes it in places. So does what is between the two, if one changes the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from numtape.codegen import matmul
@@ -41,6 +41,18 @@ class Plan:
     scratch: int
     arena: int
     results: tuple[tuple[str, int], ...]
+
+    def keys(self) -> set[str]:
+        """Those of all kernels."""
+        return {step.kernel.key for step in all_steps(self.steps)}
+
+
+def all_steps(steps: Iterable[Step | LoopStep]) -> Iterator[Step | LoopStep]:
+    """Steps, and those within loops."""
+    for step in steps:
+        yield step
+        if isinstance(step, LoopStep):
+            yield from all_steps(step.steps)
 
 
 def plan(program: Program) -> Plan:

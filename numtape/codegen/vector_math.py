@@ -21,6 +21,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from numtape.codegen.limits import CIRCULAR_LIMIT
+
 Real = Any
 """A float32 or float64: a NumPy scalar, an array, or an LLVM value."""
 Integer = Any
@@ -490,9 +492,6 @@ _HALF_PI_SINGLE = tuple(map(float.fromhex, ("0x1.921fb5p+0", "0x1.110b46p-26", "
 _HALF_PI_DOUBLE = tuple(
     map(float.fromhex, ("0x1.921fb4p+0", "0x1.4442dp-24", "0x1.846988p-48", "0x1.8cc51701b839ap-72"))
 )
-
-CIRCULAR_LIMIT = {32: 2.0**28, 64: 2.0**30}
-"""The largest argument of `sin`, `cos`, `tan` by width: beyond it they give nan, not a wrong number."""
 
 
 def _quarter_turns(m: Arithmetic, x: Real) -> tuple[Real, Real, Integer]:

@@ -6,8 +6,8 @@ import linecache
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from numtape.backends.native import all_steps
 from numtape.cache.kernels import LOADINGS
+from numtape.codegen.plan import all_steps
 from numtape.dtypes import TensorType
 from numtape.explaining.cost import kernel_costs
 from numtape.explaining.places import Places
@@ -56,7 +56,7 @@ def explain(fn: Any = None, *args: Any, **kwargs: Any) -> Report:
         if RAN[0] is None:
             raise ValueError("nothing has run yet that could be explained")
         lowered, *provenance = RAN[0]
-        report = _program(lowered, Places(*provenance), _cause(lowered))
+        report = _program(lowered, Places(*provenance))
         return Report("The program that ran last", (SignatureReport("", "", 0, "", (), (report,)),))
     if isinstance(fn, ConcreteFunction | Method):
         fn = fn._owner if isinstance(fn, ConcreteFunction) else fn.__func__
@@ -161,13 +161,12 @@ def programs() -> Iterator[tuple[Node, Lowered]]:
         node = waiting.pop()
         waiting += list(node.edges.values())
         for lowered in list(node.programs.values()):
-            if lowered.executable is not None:
+            if lowered.executable is not None or lowered.interpreted:
                 yield node, lowered
 
 
 def _made(entry: tuple[Node, Lowered]) -> float:
-    executable = entry[1].executable
-    return executable.made if executable else 0.0
+    return entry[1].made
 
 
 def _text(entry: tuple[Node, Lowered]) -> str:
@@ -180,7 +179,8 @@ def _sites(node: Node) -> Sequence[Any]:
     return RAN[0][2] if RAN[0] is not None and RAN[0][1] is node else ()
 
 
-def _program(lowered: Lowered, places: Places, cause: str) -> ProgramReport:
+def _program(lowered: Lowered, places: Places, cause: str | None = None) -> ProgramReport:
+    tier = _tier(lowered)
     executable = lowered.executable or lowered.compile()
     kernels, whole = kernel_costs(executable, places)
     loadings: dict[str, CompiledKernel] = {}
@@ -194,9 +194,19 @@ def _program(lowered: Lowered, places: Places, cause: str) -> ProgramReport:
             loadings[key] = CompiledKernel(step.kernel.name, key, source, known.when, known.seconds)
     plan = executable.plan
     return ProgramReport(
-        str(plan.program), cause, executable.made, plan.arena, kernels, tuple(loadings.values()), whole,
+        str(plan.program), _cause(lowered) if cause is None else cause, executable.made, plan.arena, kernels,
+        tuple(loadings.values()), whole,
         tuple(dict.fromkeys((str(x), places.of(x.origin)) for x in why_not_rolled(lowered.program))),
+        tier,
     )  # fmt: skip
+
+
+def _tier(lowered: Lowered) -> str:
+    """What is to be said of how a program ran, unless it always was native code."""
+    if not lowered.interpreted:
+        return ""
+    otherwise = "compiled for this report" if lowered.executable is None else "otherwise it is native code"
+    return f"interpreted {_times(lowered.interpreted)} with NumPy; {otherwise}"
 
 
 def _cause(lowered: Lowered) -> str:

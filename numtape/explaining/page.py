@@ -75,6 +75,8 @@ def _signature(n: int, signature: SignatureReport) -> Iterator[str]:
 def _program(program: ProgramReport) -> Iterator[str]:
     cause = f": {escape(program.cause)}" if program.cause else ""
     yield f"<h3>Program{cause}</h3>\n<p>{escape(summary_of(program))}</p>"
+    if program.tier:
+        yield f"<p>{escape(program.tier)}</p>"
     most = max((kernel.share for kernel in program.kernels), default=1.0) or 1.0
     for n, kernel in enumerate(program.kernels):
         yield _kernel(str(n + 1), kernel, most)

@@ -47,6 +47,9 @@ class ProgramReport:
     """Of all kernels in one native call."""
     unrolled: tuple[tuple[str, Place], ...] = ()
     """What repeats and is no loop: how often, and why, with the line that stands in the way."""
+    tier: str = ""
+    """How often it was interpreted with NumPy, and whether it was compiled before; empty if it never was interpreted.
+    Times are of the compiled program."""
 
     def lines(self) -> list[tuple[Place, float]]:
         """The user's lines with an estimate of their seconds, the most expensive first."""
@@ -173,6 +176,8 @@ def _program(program: ProgramReport) -> Iterator[str]:
     yield f"Program: {summary(program)}"
     if program.cause:
         yield f"cause: {program.cause}"
+    if program.tier:
+        yield f"tier: {program.tier}"
     yield from _indented(program.text.splitlines())
     for n, kernel in enumerate(program.kernels):
         yield from _kernel(str(n + 1), kernel)

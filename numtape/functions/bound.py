@@ -15,11 +15,20 @@ import numpy.typing as npt
 
 from numtape import nest
 from numtape.backends.buffer import Buffer
+from numtape.config import NEW_TIER, Settings
 from numtape.dtypes import TensorType
 from numtape.functions.direct import Direct
 from numtape.functions.recording import Argument, Output
 from numtape.tape.tensor import EPOCH, Tensor
 from numtape.tape.trace import STATE, WATCHES
+
+
+def _look_up() -> None:
+    """Make bound functions look up at their next call."""
+    EPOCH[0] += 1
+
+
+NEW_TIER.append(_look_up)
 
 
 class BoundFunction:
@@ -51,7 +60,7 @@ class BoundFunction:
     def __call__(self) -> Any:
         if EPOCH[0] != self._epoch or STATE.trace.inputs:
             inputs, numbers = self._bind_anew()
-            if WATCHES:
+            if WATCHES or Settings.tier == "reference":
                 return self._watched(inputs, numbers)
         elif self._has_live_numbers:
             self._direct.executable.write_numbers(self._binding, self._direct.numbers())
@@ -72,17 +81,27 @@ class BoundFunction:
         return inputs, numbers
 
     def _watched(self, inputs: list[Buffer], numbers: list[Any]) -> Any:
-        """The same call, for somebody who looks at what goes in and what comes out."""
-        self._epoch -= 1  # so that the next call comes here, too
+        """The same call, interpreted if that was asked for, for somebody who looks at what goes in and comes out."""
+        self._epoch = -1  # so that the next call comes here, too
         executable = self._direct.executable
         kept = [buffer.copy() for buffer in inputs]
         ends = [watch.begin(self._direct.ran, kept, numbers) for watch in WATCHES]
-        self._entry(self._address)
+        if Settings.tier == "reference":
+            self._interpret(inputs, numbers)
+        else:
+            self._entry(self._address)
         for array, source in self._moves:
             array[:] = source
         for end in ends:
             end([*(inputs[k] for k in executable.donated), *self._new])
         return self.result
+
+    def _interpret(self, inputs: list[Buffer], numbers: list[Any]) -> None:
+        """What `_entry` does, on the interpreter."""
+        places = [*inputs, *self._new]
+        for word, found in zip(self._direct.words, self._direct.ran[0].interpret(inputs, numbers), strict=True):
+            if word < len(places):  # else it is a Python number, which stands in the row itself
+                places[word].array[:] = found.array
 
     def _view(self, leaf: Any) -> Any:
         if not isinstance(leaf, Output):

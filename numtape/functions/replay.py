@@ -183,6 +183,7 @@ class Replay:
 
         def finish(node: Node) -> None:
             node.extra = where, segment.provenance
+            node.of_function = True
             node.donations = tuple((where[new], where[old]) for new, old in segment.donations)
 
         return trace.extend(key, None, words, [f"operand{k}" for k in range(len(words))], grow, finish)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from numtape.config import Settings
 from numtape.functions.direct import Direct, begin
 from numtape.functions.recording import (
     UNKNOWN,
@@ -96,7 +97,8 @@ class Ways:
             if len(pack.types) != count:  # an optimizer got more Variables
                 self._root, self._direct, self._packs = None, None, []
                 break
-        if self._direct is not None and not STATE.tapes and not WATCHES:
+        interprets = Settings.tier == "reference"
+        if self._direct is not None and not STATE.tapes and not WATCHES and not interprets:
             found = self._direct(tensors)
             if found is not UNKNOWN:
                 return found
@@ -106,7 +108,7 @@ class Ways:
             count = self.count
             root = self._root
             if root is not None:
-                if STATE.tapes or WATCHES or (direct := self.direct()) is None:
+                if STATE.tapes or WATCHES or interprets or (direct := self.direct()) is None:
                     found = Replay(tensors).run(root)
                 else:
                     found = direct(tensors)

@@ -40,7 +40,8 @@ def _infer_part(types: Sequence[TensorType], attributes: tuple[Any, ...]) -> Ten
 
 LOOP = register(
     Op(
-        "loop", Kind.LOOP, ("*values",), ("body", "count", "windows"), infer=_infer_loop, gradient=Gradient.BY_PASS,
+        "loop", Kind.LOOP, ("*values",), ("body", "count", "windows"), infer=_infer_loop,
+        gradient=Gradient.BY_PASS, at_once=True,
         doc="What all turns of a loop compute; for each sequence a window says where it starts, and its step.",
     )
 )  # fmt: skip

@@ -97,6 +97,8 @@ class Op:
     doc: str = ""
     groups: tuple[str, ...] = ()
     """For each operand its dtype group: operands of one group share a dtype, and Python numbers adopt it."""
+    at_once: bool = False
+    """Whether a program with it is compiled before it runs for the first time (see `numtape.tape.tiers`)."""
     rule_needs: tuple[str, ...] = field(default=())
 
     def __repr__(self) -> str:

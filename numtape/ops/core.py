@@ -248,6 +248,7 @@ def map_op(
     sample: Sequence[tuple[float, float]],
     examples: Sequence[Example],
     doc: str,
+    at_once: bool,
 ) -> Op:
     """The record of an op on single elements; see `elementwise`."""
     groups = tuple(groups) or ("T",) * len(parameters)
@@ -271,7 +272,7 @@ def map_op(
     return Op(
         name, Kind.MAP, parameters, attributes, infer, reference, gradient, kernel,
         examples=(*examples, *([Example(((2, 3),) * len(parameters), domains=tuple(sample))] if sample else [])),
-        doc=doc, groups=groups,
+        doc=doc, groups=groups, at_once=at_once,
     )  # fmt: skip
 
 
@@ -290,6 +291,7 @@ def elementwise(
     kind: str = "float",
     result: DType | Callable[..., DType] | None = None,
     public: Sequence[str] | None = None,
+    at_once: bool = False,
 ) -> Any:
     """Register an op on single elements, and return its public function.
 
@@ -299,8 +301,11 @@ def elementwise(
     """
     parameters, attributes = tuple(parameters), tuple(attributes)
     op = register(
-        map_op(name, kernel, parameters, attributes, groups, kind, result, reference, gradient, sample, examples, doc)
-    )
+        map_op(
+            name, kernel, parameters, attributes, groups, kind, result, reference, gradient, sample, examples, doc,
+            at_once,
+        )
+    )  # fmt: skip
     header = ", ".join([*parameters, *attributes, "name=None"])
     call = _call(parameters, attributes)
     names = (name, f"math.{name}") if public is None else public
@@ -320,6 +325,7 @@ def instruction(
     groups: Sequence[str] = (),
     kernel: Any = None,
     examples: Sequence[Example] = (),
+    at_once: bool = False,
 ) -> Any:
     """Register an op that users reach through composites; the function takes operands, then attributes by position."""
     parameters, attributes = tuple(parameters), tuple(attributes)
@@ -327,7 +333,7 @@ def instruction(
     op = register(
         Op(
             name, kind, parameters, attributes, infer, reference, gradient, kernel,
-            examples=tuple(examples), doc=doc, groups=groups,
+            examples=tuple(examples), doc=doc, groups=groups, at_once=at_once,
         )
     )  # fmt: skip
     if parameters[-1].startswith("*"):

@@ -153,7 +153,7 @@ def _cholesky_gradient(g: Any, out: Any) -> Any:
 
 
 cholesky_: Any = instruction(
-    "cholesky", Kind.CALL, infer=_infer_square("cholesky", lambda shape: shape), kernel=_cholesky_kernel,
+    "cholesky", Kind.CALL, at_once=True, infer=_infer_square("cholesky", lambda shape: shape), kernel=_cholesky_kernel,
     reference=lambda x: _each(np.linalg.cholesky, x.shape, x), gradient=_cholesky_gradient,
     doc="The lower triangular factor of the matrix whose lower triangle is given.",
     examples=[Example((shape,), domains=((0.5, 3),)) for shape in ((1, 1), (2, 1, 1), (0, 0), (0, 2, 2))],
@@ -222,7 +222,7 @@ def _substitute_gradient(g: Any, a: Any, out: Any, lower: bool, transpose: bool)
 
 
 triangular_solve_: Any = instruction(
-    "triangular_solve", Kind.CALL, parameters=("a", "b"), attributes=("lower", "transpose"),
+    "triangular_solve", Kind.CALL, at_once=True, parameters=("a", "b"), attributes=("lower", "transpose"),
     infer=_infer_system("triangular_solve"), kernel=_substitute_kernel, reference=_substitute_reference,
     gradient=_substitute_gradient, doc="Solution of systems with a triangle of each matrix, transposed on demand.",
     examples=[
@@ -334,7 +334,7 @@ def _solve_gradient(g: Any, a: Any, out: Any, transpose: bool) -> Any:
 
 
 solve_: Any = instruction(
-    "solve", Kind.CALL, parameters=("a", "b"), attributes=("transpose",), infer=_infer_system("solve"),
+    "solve", Kind.CALL, at_once=True, parameters=("a", "b"), attributes=("transpose",), infer=_infer_system("solve"),
     kernel=_solve_kernel, reference=_solve_reference, gradient=_solve_gradient,
     doc="Solution of systems with each matrix, transposed on demand.",
     examples=[
@@ -347,7 +347,7 @@ solve_: Any = instruction(
 )  # fmt: skip
 
 inverse_: Any = instruction(
-    "inverse", Kind.CALL, infer=_infer_square("inv", lambda shape: shape), kernel=_solve_kernel,
+    "inverse", Kind.CALL, at_once=True, infer=_infer_square("inv", lambda shape: shape), kernel=_solve_kernel,
     reference=lambda x: _each(np.linalg.inv, x.shape, x),
     gradient=lambda g, out: -matmul(out, matmul(g, out, transpose_b=True), transpose_a=True),
     doc="Inverse of each matrix.",
@@ -504,14 +504,14 @@ def _cofactor_gradient(g: Any, x: Any, out: Any) -> Any:
 
 
 cofactor: Any = instruction(
-    "cofactor", Kind.CALL, infer=_infer_square("det", lambda shape: shape), kernel=_cofactor_kernel,
+    "cofactor", Kind.CALL, at_once=True, infer=_infer_square("det", lambda shape: shape), kernel=_cofactor_kernel,
     reference=lambda x: _each(_cofactors, x.shape, x), gradient=_cofactor_gradient,
     doc="The derivative of the determinant by each element.",
     examples=[Example((shape,), domains=((-1, 1),)) for shape in ((3, 3), (2, 2, 2), (1, 1), (4, 4), (0, 2, 2))],
 )  # fmt: skip
 
 determinant: Any = instruction(
-    "determinant", Kind.CALL, infer=_infer_square("det", lambda shape: shape[:-2]),
+    "determinant", Kind.CALL, at_once=True, infer=_infer_square("det", lambda shape: shape[:-2]),
     kernel=_determinant_kernel("", "sign = sign * pivot", "out[t] = sign"),
     reference=lambda x: np.linalg.det(x.astype(np.float64)).astype(x.dtype),
     gradient=lambda g, x: reshape_to(g, (*g.shape, 1, 1)) * cofactor(x), doc="Determinant of each matrix.",
@@ -524,7 +524,7 @@ def _log_determinant_reference(x: Any) -> Any:
 
 
 log_determinant: Any = instruction(
-    "log_determinant", Kind.CALL, infer=_infer_square("slogdet", lambda shape: (*shape[:-2], 2)),
+    "log_determinant", Kind.CALL, at_once=True, infer=_infer_square("slogdet", lambda shape: (*shape[:-2], 2)),
     kernel=_determinant_kernel(
         "total = {T}(0)",
         "sign = sign * ({T}(pivot > {T}(0)) - {T}(pivot < {T}(0)))\n            total += log(fabs(pivot))",

@@ -193,7 +193,7 @@ def _numpy_sparse_cross_entropy(labels: Any, logits: Any) -> Any:
     if not classes:
         return np.full(labels.shape, np.nan, logits.dtype)
     picked = np.take_along_axis(_numpy_log_softmax(logits, -1), np.where(known, labels, 0).astype(np.int64), -1)
-    return np.where(known, -picked, np.nan).astype(logits.dtype)
+    return np.where(known, 0 - picked, np.nan).astype(logits.dtype)  # never -0.0
 
 
 def _infer_sparse(types: Sequence[TensorType], attributes: tuple[Any, ...]) -> TensorType:
@@ -264,10 +264,14 @@ def sparse_softmax_cross_entropy_with_logits(labels: Tensor, logits: Tensor) -> 
     return reshape_to(sparse_cross_entropy_(reshape_to(labels, (*labels.shape, 1)), logits), labels.shape)
 
 
+def _numpy_sigmoid_cross_entropy(labels: Any, logits: Any) -> Any:
+    # `logaddexp(0, logits)` would lose what is left beside a large logit.
+    return np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))
+
+
 sigmoid_cross_entropy_: Any = elementwise(
     "sigmoid_cross_entropy", "maximum(logits, T(0)) - logits * labels + softplus(-fabs(logits))",
-    parameters=("labels", "logits"), public=(), sample=((0, 1), (-3, 3)),
-    reference=lambda labels, logits: np.logaddexp(0, logits) - logits * labels,
+    parameters=("labels", "logits"), public=(), sample=((0, 1), (-3, 3)), reference=_numpy_sigmoid_cross_entropy,
     gradient=lambda g, labels, logits: (-g * logits, g * (sigmoid(logits) - labels)),
     doc="Cross entropy between a probability and the sigmoid of a logit.",
 )  # fmt: skip
@@ -281,7 +285,7 @@ def _check_alike(name: str, labels: Any, logits: Any) -> None:
 
 @composite(
     "nn.sigmoid_cross_entropy_with_logits", examples=[Example(((2, 3), (2, 3)), {}, ((0, 1), (-3, 3)))],
-    reference=lambda labels, logits: np.logaddexp(0, logits) - logits * labels,
+    reference=_numpy_sigmoid_cross_entropy,
 )  # fmt: skip
 def sigmoid_cross_entropy_with_logits(labels: Tensor, logits: Tensor) -> Any:
     """Cross entropy between probabilities and the sigmoid of `logits`, element by element.

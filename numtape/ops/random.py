@@ -155,7 +155,7 @@ _WORDS = ((0, _TOP - 1),) * 3
 
 random_bits: Any = elementwise(
     "random_bits", "random_bits(stream, call, index)", parameters=("stream", "call", "index"), groups=("U",) * 3,
-    reference=bits_of, gradient=Gradient.NONE, result=uint64, public=(),
+    reference=bits_of, gradient=Gradient.NONE, result=uint64, public=(), at_once=True,
     examples=[Example(shapes, {}, _WORDS, (uint64,)) for shapes in (((), (), (5,)), ((2, 1), (3,), ()))],
     doc="64 bits that look random, the same for the same stream, call and index.",
 )  # fmt: skip
@@ -306,7 +306,7 @@ permutation = instruction(
     "permutation", Kind.CALL, parameters=("stream", "call"), groups=("U", "U"),
     attributes=("length", "window", "steps"),
     infer=lambda types, attributes: tensor_type(int64, attributes[:1]), kernel=_permutation_kernel,
-    reference=_permutation_reference, gradient=Gradient.NONE,
+    reference=_permutation_reference, gradient=Gradient.NONE, at_once=True,
     doc="0 to `length` - 1 after `steps` steps of the algorithm of Fisher and Yates, each of which chooses among the "
         "next `window`: in random order, if neither is less than `length`.",
     examples=[

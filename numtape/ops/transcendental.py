@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from numtape.codegen.limits import CIRCULAR_LIMIT
 from numtape.ir.op import REGISTRY
 from numtape.ops.core import elementwise, emit
 
@@ -87,19 +88,26 @@ log1p: Any = _function(
 
 # ---- circular functions -----------------------------------------------------------------------------------------
 
+
+
+def _circular(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of angles that are not too far."""
+    return lambda x: np.where(np.abs(x) <= CIRCULAR_LIMIT[8 * x.dtype.itemsize], function(x), np.nan)
+
+
 _FAR = "Angles beyond 2**28 in float32, and 2**30 in float64, give nan."
 
 sin: Any = _function(
     "sin", f"Sine of each element, an angle in radians.\n\n{_FAR}",
-    np.sin, lambda g, x: g * cos(x), (-3, 3), ("[0.0, 1.0]", "[0.    , 0.8415]"),
+    _circular(np.sin), lambda g, x: g * cos(x), (-3, 3), ("[0.0, 1.0]", "[0.    , 0.8415]"),
 )  # fmt: skip
 cos: Any = _function(
     "cos", f"Cosine of each element, an angle in radians.\n\n{_FAR}",
-    np.cos, lambda g, x: -g * sin(x), (-3, 3), ("[0.0, 1.0]", "[1.    , 0.5403]"),
+    _circular(np.cos), lambda g, x: -g * sin(x), (-3, 3), ("[0.0, 1.0]", "[1.    , 0.5403]"),
 )  # fmt: skip
 tan: Any = _function(
     "tan", f"Tangent of each element, an angle in radians.\n\n{_FAR}",
-    np.tan, lambda g, out: g * (1 + out * out), (-1.2, 1.2), ("[0.0, 1.0]", "[0.    , 1.5574]"),
+    _circular(np.tan), lambda g, out: g * (1 + out * out), (-1.2, 1.2), ("[0.0, 1.0]", "[0.    , 1.5574]"),
 )  # fmt: skip
 asin: Any = _function(
     "asin", "Angle in radians, from -pi/2 to pi/2, whose sine is each element.",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from numtape.backends import reference
+from numtape.backends.buffer import Buffer
+from numtape.cache import kernels
+from numtape.cache.statistics import COUNTERS
 from numtape.dtypes import TensorType
 from numtape.ir.program import INPUT, Instruction, Program
 
 if TYPE_CHECKING:
     from numtape.backends.native import Executable
+    from numtape.codegen.plan import Plan
     from numtape.tape.trace import Node
 
 
@@ -31,13 +37,34 @@ class Lowered:
     takes_all: bool
     """Whether `arrays` are the first inputs of the trace, in order, and nothing else is taken."""
     executable: Executable | None = None
+    interpreted: int = 0
+    """How often it ran on the interpreter."""
+    made: float = field(default_factory=time.time)
+    plan: Plan | None = None
 
     def compile(self) -> Executable:
         """The program ready to run, made at the first call."""
         from numtape.backends.native import Executable
 
-        self.executable = Executable(self.program, self.scalar_types)
+        self.executable = Executable(self.program, self.scalar_types, self.plan)
+        self.plan = None
         return self.executable
+
+    def has_kernels(self) -> bool:
+        """Whether to compile it takes no time: all its kernels are in memory."""
+        if not kernels.loaded():
+            return False
+        from numtape.codegen.plan import plan
+
+        self.plan = plan(self.program)
+        return kernels.loaded() >= self.plan.keys()
+
+    def interpret(self, arrays: Sequence[Buffer], numbers: Sequence[Any]) -> list[Buffer]:
+        """What the program gives, as new buffers, without compiling anything."""
+        found = reference.run(self.program, arrays, numbers)
+        self.interpreted += 1
+        COUNTERS.interpreted += 1
+        return found
 
 
 def lower(

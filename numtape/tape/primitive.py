@@ -73,8 +73,9 @@ class Primitive:
             parameters = tuple(self._signature.parameters)
             _check_kernel(self.name, kernel, parameters)
             self._op = map_op(
-                self.name, kernel, parameters, (), (), "float", None, f, Gradient.MISSING, (), (), self.__doc__ or ""
-            )
+                self.name, kernel, parameters, (), (), "float", None, f, Gradient.MISSING, (), (), self.__doc__ or "",
+                at_once=True,
+            )  # fmt: skip
         if gradient is not None:
             self.gradient(gradient)
         elif self.name in ANNOUNCED:

@@ -29,6 +29,7 @@ from numpy import ndarray
 from numtape.backends.buffer import ALONE, Buffer, shared
 from numtape.cache import FORGET
 from numtape.cache.statistics import COUNTERS
+from numtape.config import Settings
 from numtape.dtypes import TensorType
 from numtape.ir.op import Op
 from numtape.ir.program import Builder, Instruction, Value
@@ -47,6 +48,7 @@ from numtape.tape.operands import (
 )
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import EPOCH, Tensor, View, buffer_of, copied, on_iteration, on_look
+from numtape.tape.tiers import ASSIGNED, interprets
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -68,8 +70,8 @@ class Node:
     """A trace so far, and what is known about it."""
 
     __slots__ = (
-        "donations", "edges", "extra", "input_count", "instructions", "length", "op", "origins", "parent", "programs",
-        "results", "scalar_count",
+        "donations", "edges", "extra", "input_count", "instructions", "length", "of_function", "op", "origins",
+        "parent", "programs", "results", "scalar_count",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +98,8 @@ class Node:
         """(slot of a Variable's new value, slot of the old one)."""
         self.extra: tuple[Any, ...] = ()
         """What else its kind of entry keeps: of an assignment the slots of the new values in a pack."""
+        self.of_function = False
+        """Whether it is a part of what an `nt.function` does."""
         self.edges: dict[Any, Node] = {}
         self.programs: dict[tuple[int, ...], Lowered] = {}
 
@@ -413,23 +417,35 @@ class Trace:
             end: Any = None
             for watch in WATCHES:
                 end = watch.begin(ran, *self._given(lowered))
-            executable, binding, found = self._ready(lowered)
+            binding: Any = None
+            if self._interprets(lowered):
+                found = lowered.interpret(*self._given(lowered))
+            else:
+                executable, binding, found = self._ready(lowered)
             results = found
             if lowered.outputs != wanted:
                 by_slot = dict(zip(lowered.outputs, found, strict=True))
                 results = [*map(by_slot.__getitem__, wanted)]
             try:
-                executable.entry(binding.header_address)
+                if binding is not None:
+                    executable.entry(binding.header_address)
                 self._settle(wanted, results, living, pending)
             except BaseException:
                 # An interrupt shows up behind the native call, not in it: old values of Variables are gone.
                 self._settle(wanted, results, living, pending)
                 raise
-            executable.idle.append(binding)
+            if binding is not None:
+                executable.idle.append(binding)
             if end is not None:
                 end(found)
         else:
             self._settle((), [], living, [])
+
+    def _interprets(self, lowered: Lowered) -> bool:
+        """Whether to run a program on the interpreter."""
+        if lowered.executable is not None and Settings.tier != "reference":
+            return False
+        return interprets(lowered, self.node, self.recorder is not None)
 
     def _given(self, lowered: Lowered) -> tuple[list[Buffer], list[Any]]:
         """What a program is about to get; who holds it keeps it from being changed."""
@@ -512,11 +528,15 @@ class Trace:
         node, wanted = self.node, (tensor._slot,)
         lowered = node.programs.get(wanted) or self._lowered(node, wanted)
         arrays = [self.inputs[k] for k in lowered.arrays] + [self.known[slot] for slot in lowered.known]
-        executable = lowered.executable or lowered.compile()
-        for k in executable.donated:
-            arrays[k] = arrays[k].copy()
         numbers = range(node.scalar_count) if lowered.scalars is None else lowered.scalars
-        found = executable(arrays, [self.scalars[k] for k in numbers])
+        scalars = [self.scalars[k] for k in numbers]
+        if self._interprets(lowered):
+            found = lowered.interpret(arrays, scalars)
+        else:
+            executable = lowered.executable or lowered.compile()
+            for k in executable.donated:
+                arrays[k] = arrays[k].copy()
+            found = executable(arrays, scalars)
         tensor._data = found[lowered.outputs.index(tensor._slot)]
 
 
@@ -739,6 +759,7 @@ def _first_assignment(
     packed: bool,
 ) -> Node:
     """`counts`: how many operands stand before the old values, and how many before the pack's."""
+    ASSIGNED[0] = True
     start, end = counts
     count = end if takes_old else start
     words = (*key[4:-1], *key[-1]) if packed else key[4:]

@@ -20,6 +20,7 @@ from numtape.tape.operands import VARIABLES, as_tensor
 from numtape.tape.pack import Pack
 from numtape.tape.scope import SCOPE
 from numtape.tape.tensor import EPOCH, Tensor, Typed, array_text, from_numpy, holds_tensors, to_array
+from numtape.tape.tiers import ASSIGNED
 from numtape.tape.trace import ASSIGNING, STATE, assign, note_look_at, record
 
 _order = itertools.count()
@@ -152,6 +153,7 @@ class Variable(Typed):
             recorder = STATE.trace.recorder
             if recorder is None:
                 with ASSIGNING:
+                    ASSIGNED[0] = True
                     EPOCH[0] += 1
                     self._value = fresh
             else:  # a replay has to assign it again

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from numtape.keras.optimizers import Optimizer
 from numtape.module import Module
 from numtape.tape.tensor import Tensor, buffer_of
+from numtape.tape.tiers import ASSIGNED
 from numtape.tape.variable import PackedVariable, Variable
 from numtape.train.files import DTYPES, SUFFIX, CheckpointFile, file_of, write_file
 from numtape.train.restoration import Restoration, is_group, join, survey
@@ -109,6 +110,7 @@ class Checkpoint:
         return path
 
     def _write(self, file: str, counted: bool) -> None:
+        ASSIGNED[0] = True  # a run that goes on from here computes what this one does
         found = survey(self._roots(counted))
         if found.strays:
             node, variable, _ = found.strays[0]

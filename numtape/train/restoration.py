@@ -20,6 +20,7 @@ from typing import Any
 from numtape.keras.optimizers import Optimizer
 from numtape.module import CHILDREN, children
 from numtape.tape.tensor import EPOCH, from_numpy
+from numtape.tape.tiers import ASSIGNED
 from numtape.tape.variable import Variable
 from numtape.train.files import CheckpointFile
 
@@ -247,6 +248,7 @@ class Restoration:
             for group, before in changed:
                 group._restore_state(before)
             raise
+        ASSIGNED[0] = True
         for (_, variable), value in zip(variables, values, strict=True):
             variable._value = value
             EPOCH[0] += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,17 @@ from numtape.ir.op import REGISTRY, Gradient, Kind, Op
 from numtape.ir.program import Program
 from numtape.ir.text import read, write
 from numtape.ops.core import dtype_groups
-from tests.programs import WAYS, agree, attributes, check_gradient, connected, gradient_of, operands, program_of
+from tests.programs import (
+    TOLERANCE,
+    WAYS,
+    agree,
+    attributes,
+    check_gradient,
+    connected,
+    gradient_of,
+    operands,
+    program_of,
+)
 
 CASES = [(op, k) for op in REGISTRY.values() for k in range(len(op.examples))]
 WITHOUT_EXAMPLES = {"input", "constant", "loop", "final", "stacked"}
@@ -67,6 +79,28 @@ def test_runs_alike_in_every_way(op, example):
             with np.errstate(all="ignore"):
                 right = op.reference(*([arrays[:split], *arrays[split:]] if listed else arrays), **named)
             agree(expected, right if isinstance(right, list | tuple) else [right], f"{op.name} of {dtype}, NumPy")
+
+
+SPECIAL = (
+    0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 3.7, -3.7, 1e-4, -1e-4, 1e-10, -1e-10, 1e-37, -1e-37, 20.0, -20.0,
+    90.0, -90.0, 720.0, -720.0, 1e6, -1e6, 2.0**28, 1e12, -1e18, 1e30, -1e30, np.inf, -np.inf, np.nan,
+)  # fmt: skip
+MAPS = [(op, k) for op, k in CASES if op.kind is Kind.MAP and {*op.groups} == {"T"} and "shape" not in op.attributes]
+
+
+@pytest.mark.parametrize(("op", "example"), MAPS, ids=[f"{op.name}-{k}" for op, k in MAPS])
+def test_special_numbers_give_the_same_on_both_tiers(op, example):
+    """Small results count, too: nothing is lost beside 1."""
+    for dtype in {float32, float64}.intersection(dtypes_of(op, example)):
+        some = SPECIAL if len(op.groups) < 3 else SPECIAL[::3]
+        arrays = [*np.array([*itertools.product(some, repeat=len(op.groups))], dtype.dtype).T.copy()]
+        program = program_of(op, arrays, attributes(op, op.examples[example]))
+        (native,), (reference,) = (WAYS[way](program, arrays) for way in ("native", "reference"))
+        if native.dtype.kind == "f":
+            tiny = 4 * np.finfo(native.dtype).smallest_subnormal
+            np.testing.assert_allclose(native, reference, rtol=TOLERANCE[native.dtype.itemsize], atol=tiny)
+        else:
+            np.testing.assert_array_equal(native, reference)
 
 
 @cases

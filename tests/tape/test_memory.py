@@ -139,6 +139,7 @@ def test_new_programs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     same(t.gradient(y, v), 6.0)
 
 
+@pytest.mark.usefixtures("natively")
 def test_structures_that_differ_in_every_step_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traces, "MAX_WEIGHT", 3000)
     rng = np.random.default_rng(0)
@@ -315,6 +316,7 @@ def test_nothing_of_a_step_is_left_on_the_trace() -> None:
     assert trace.node.length == trace.holders == len(trace.inputs) == len(trace.scalars) == len(trace.live) == 0
 
 
+@pytest.mark.usefixtures("natively")
 def test_slices_of_a_table_make_bounded_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     from numtape.backends import native
 

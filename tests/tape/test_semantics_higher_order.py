@@ -65,6 +65,7 @@ def test_H01_what_tensorflow_does_not_connect(f: Any) -> None:
     assert outer.gradient(g, x) is None
 
 
+@pytest.mark.usefixtures("natively")
 def test_H01_a_zero_derivative_costs_nothing() -> None:
     w = nt.Variable(np.full((4, 4), 0.1))
     x = nt.constant(np.ones((3, 4)))

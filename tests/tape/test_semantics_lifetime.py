@@ -345,6 +345,7 @@ def test_P19_several_tapes_in_one_with() -> None:
     same(tape1.gradient(ys, x1), s * (1 - s))
 
 
+@pytest.mark.usefixtures("natively")
 def test_no_cycles() -> None:
     v = nt.Variable([1.0, 2.0])
     optimizer = nt.keras.optimizers.SGD(0.1, momentum=0.5)
