@@ -23,8 +23,12 @@ def named(derived: Derived, name: str) -> Derived:
 
 
 def values(function: Callable[..., Any]) -> Derived:
-    """Gives what the function does, each result a tensor of its own."""
-    return lambda *arguments: nest.map_structure(PUBLIC["identity"], function(*arguments))
+    """Gives what the function does, each result a tensor of its own, or None."""
+
+    def own(x: Any) -> Any:
+        return None if x is None else PUBLIC["identity"](x)
+
+    return lambda *arguments: nest.map_structure(own, function(*arguments))
 
 
 def value_and_gradients(function: Callable[..., Any], name: str, places: Sequence[int]) -> Derived:

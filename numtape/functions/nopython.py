@@ -53,7 +53,7 @@ class NopythonFunction:
         self._kinds = tuple(kinds)
         recorded = type(function)(named(derived, self.__name__))
         direct, _ = recorded._direct([np.zeros(kind.shape, kind.dtype.dtype) for kind in kinds])
-        outputs: list[Output] = nest.flatten(direct.result)
+        outputs: list[Output] = [leaf for leaf in nest.flatten(direct.result) if leaf is not None]
         self._memory = _Memory(direct, outputs, self._kinds)
         _KEPT.append(self)
         self._dispatcher = _dispatcher(self.__name__, self._memory.address, kinds, outputs, direct.result)
@@ -342,10 +342,11 @@ def _dispatcher(name: str, control: int, kinds: Sequence[TensorType], outputs: S
             lines += _give(k, output.type)
         arguments = "_cell(({},))".format(", ".join(f"p{k}" for k in range(len(kinds)))) if kinds else "0"
         results = "_cell(({},))".format(", ".join(f"q{k}" for k in range(len(outputs)))) if outputs else "0"
-        found = [
+        texts = iter([
             f"r{k}" if output.type.rank else f"_fetch(q{k}, {_constructor(output.type)}(0))"
             for k, output in enumerate(outputs)
-        ]
+        ])  # fmt: skip
+        found = ["None" if leaf is None else next(texts) for leaf in nest.flatten(structure)]
         lines += [
             f"    status = _call(_known({control}), {arguments}, {results})",
             *[f"    _hold(a{k})" for k in range(len(kinds))],

@@ -104,6 +104,20 @@ def test_called_from_nopython_code(function):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
+def test_nopython_code_calls_what_returns_nothing():
+    v = nt.Variable(0.0)
+    step = nt.function(lambda x: (v.assign_add(x), None)[1]).njit(np.float32(0))
+
+    @numba.njit
+    def count(n):
+        for _ in range(n):
+            step(1.0)
+        return step(1.0)
+
+    assert count(3) is None
+    assert float(v) == 4
+
+
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.integers(0, 5)), max_size=6))
 def test_random_assignments(lines):
