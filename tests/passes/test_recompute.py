@@ -1,4 +1,4 @@
-"""Stretches that are computed again: the same cotangents, bit for bit, wherever the stretches are."""
+"""Stretches that are computed again: the same cotangents, wherever the stretches are."""
 
 from __future__ import annotations
 
@@ -60,14 +60,17 @@ def stretches(program, draw):
 
 @settings(max_examples=40)
 @given(st.data(), recordings(gradient=False), st.booleans(), st.integers(1, 2))
-def test_the_same_bits(data, case, rolled, order):
+def test_the_same_cotangents(data, case, rolled, order):
     program, inputs = case
     program = reroll(program) if rolled else program
     ours, have = gradients(stretches(program, data.draw), order)
     theirs, should_have = gradients(program, order)
     assert have == should_have
     for x, y in zip(interpret(ours, inputs), interpret(theirs, inputs), strict=True):
-        np.testing.assert_array_equal(x, y)
+        if order == 1:
+            np.testing.assert_array_equal(x, y)
+        else:  # the parts of a cotangent are added up in another order
+            np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-11)
 
 
 @settings(max_examples=15)
