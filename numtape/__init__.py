@@ -49,6 +49,7 @@ from numtape.tape import (
     name_scope,
     no_gradient,
     primitive,
+    recompute_grad,
     scan,
     vectorized_map,
     while_loop,

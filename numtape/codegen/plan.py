@@ -23,6 +23,7 @@ from numtape.passes.expand import expand
 from numtape.passes.fuse import Group, fuse
 from numtape.passes.layout import Level, root
 from numtape.passes.legalize import legalize
+from numtape.passes.recompute import awaiting_what_is_read, without_marks
 from numtape.passes.reroll import reroll
 from numtape.passes.simplify import simplify
 
@@ -62,7 +63,7 @@ def plan(program: Program) -> Plan:
 
 def optimize(program: Program) -> Program:
     """The same in fewer instructions, and in those that fusion knows."""
-    return simplify(legalize(simplify(expand(reroll(program)))))
+    return awaiting_what_is_read(simplify(legalize(simplify(expand(reroll(without_marks(program)))))))
 
 
 def lay_down(program: Program) -> Plan:

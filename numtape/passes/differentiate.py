@@ -20,6 +20,7 @@ from numtape.ops.elementwise import add, convert
 from numtape.ops.gather import look_up, spread
 from numtape.ops.movement import broadcast, concat_along, reshape_to, same
 from numtape.ops.reduction import sum_
+from numtape.passes.recompute import Copies
 
 NEVER = 1 << 62
 
@@ -54,6 +55,7 @@ def pull_back(
     """
     _reached(activity, targets)
     instructions = activity.instructions
+    copies = Copies(builder, instructions)
     turns: dict[int, dict[Any, Value]] = {}
     """For each loop the cotangents of its parts, by op and value of the body."""
     totals: dict[int, Value] = {}
@@ -64,11 +66,13 @@ def pull_back(
             _add(rest, target, seed or builder.constant(1.0, type.dtype, type.shape))
     for index in range(max(rest, default=-1), floor - 1, -1):
         instruction = instructions[index]
+        copies.reach(index, rest)
         builder.origin = index
         if index in turns:
             from numtape.passes.differentiate_loop import pull_back_loop  # which pulls back its body
 
-            cotangents: Sequence[Any] = pull_back_loop(builder, activity.turns[index], index, turns.pop(index))
+            inside = activity.turns[index]
+            cotangents: Sequence[Any] = pull_back_loop(builder, inside, copies.of(index), turns.pop(index))
         elif index not in rest or (instruction.op.kind is Kind.PART and instruction.operands[0] < floor):
             continue
         else:
@@ -79,7 +83,7 @@ def pull_back(
                 parts = turns.setdefault(instruction.operands[0], {})
                 _add(parts, (instruction.op, instruction.attributes[0]), g)
                 continue
-            cotangents = apply_rule(builder, index, g)
+            cotangents = apply_rule(builder, copies.of(index), g)
             if is_zero(g):  # nothing has to be computed
                 cotangents = [None if c is None else g for c in cotangents]
         for operand, cotangent in zip(instruction.operands, cotangents, strict=True):
@@ -244,13 +248,14 @@ def rows_of(cotangent: Value, source: Sequence[int], start: int) -> tuple[Value,
         else:
             parts.append(index)
     # The cotangent of a sum passes through as it is; but what is looked up in a sum is not the source.
-    copies, found = set(source), Counter[int]()
+    copies, found = set(source), Counter[int | None]()
     for index, i in enumerate(builder.instructions[:start]):
         if i.op is same.op and i.operands[0] in copies:
             copies.add(index)
         elif i.op is look_up.op and i.operands[0] in copies:
             found[i.operands[1]] += 1
-    if Counter(builder.instructions[k].operands[1] for k in parts) - found:
+    places = [builder.instructions[k].operands[1] for k in parts]
+    if Counter(k if k < start else builder.origins[k] for k in places) - found:  # what is computed again is a copy
         return None
     # Backwards, what was looked up first comes last.
     pairs = [map(builder.value, builder.instructions[k].operands) for k in sorted(parts, reverse=True)]

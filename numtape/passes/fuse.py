@@ -17,7 +17,7 @@ from typing import Any
 
 from numtape.ir.op import Kind
 from numtape.ir.program import Instruction, Program
-from numtape.passes.layout import Layout, is_inlined, lay_out, root
+from numtape.passes.layout import Layout, awaited, is_inlined, lay_out, root
 
 MAX_MEMBERS, MAX_NUMBERS = 120, 40
 """Longer kernels compile slowly and run out of registers: over arrays, where a cut costs memory traffic, and on single
@@ -126,11 +126,12 @@ class _Fusion:
             source = root(self.program, operand)
             if layout is None or not is_inlined(self.program.instructions[source]):
                 node.reads[source] = None
-            producer = self.node_of.get(source)
-            if producer is not None and source in node.reads:
-                node.before[producer] = None
-                producer.after[node] = None
-                node.ancestors |= producer.ancestors | producer.bits
+            for value in [*([source] if source in node.reads else []), *awaited(self.program, operand)]:
+                producer = self.node_of.get(value)
+                if producer is not None:
+                    node.before[producer] = None
+                    producer.after[node] = None
+                    node.ancestors |= producer.ancestors | producer.bits
         self.nodes[node] = None
         self.node_of[index] = node
         return node

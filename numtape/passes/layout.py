@@ -94,6 +94,19 @@ def root(program: Program, value: int) -> int:
     return value
 
 
+def awaited(program: Program, value: int) -> list[int]:
+    """The values that have to be known before this one's elements are read, in the places where these are held."""
+    found: dict[int, None] = {}
+    waiting, seen = [value], {value}
+    while waiting:
+        i = program.instructions[waiting.pop()]
+        if i.op.kind is Kind.ALIAS and i.op is not INPUT:
+            waiting += [k for k in i.operands if k not in seen]
+            seen.update(i.operands)
+            found.update(dict.fromkeys(root(program, k) for k in i.operands[1:]))
+    return list(found)
+
+
 def lay_out(program: Program, members: Sequence[int], *known: Layout) -> Layout | None:
     """One nest for these instructions (in order), or None; `known` are the layouts of parts of them."""
     size = max((n.size for n in known), default=0) or prod(_space(program, program.instructions[members[0]]))

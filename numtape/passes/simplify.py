@@ -171,6 +171,10 @@ def _same(walk: _Walk, i: Instruction) -> int | None:
     return i.operands[0]
 
 
+def _checkpoint(walk: _Walk, i: Instruction) -> int | None:
+    return walk.intern(literal(True, i.type))
+
+
 def _reshape(walk: _Walk, i: Instruction) -> int | None:
     (x,) = i.operands
     if walk.is_full(x, i):
@@ -328,6 +332,15 @@ def _concat(walk: _Walk, i: Instruction) -> int | None:
     return walk.intern(Instruction(i.op, tuple(flat), i.attributes, i.type))
 
 
+def _held(walk: _Walk, i: Instruction) -> int | None:
+    """What is there from the start is not worth waiting for."""
+    x, *awaited = i.operands
+    computed = tuple(k for k in dict.fromkeys(awaited) if walk.instructions[k].op not in (INPUT, CONSTANT))
+    if not computed or walk.instructions[x].op is CONSTANT:
+        return x
+    return walk.intern(Instruction(i.op, (x, *computed), (), i.type))
+
+
 def _subtract(walk: _Walk, i: Instruction) -> int | None:
     right = walk.instructions[i.operands[1]]
     if right.op.name == "negative":
@@ -357,9 +370,12 @@ REWRITES: dict[str, Rewrite] = {
     "divide": _neutral(1, "right"),
     "multiply_no_nan": _multiply_no_nan,
     "negative": _negative,
+    "checkpoint": _checkpoint,
     "broadcast": _broadcast,
     "identity": _same,
+    "kept": _same,
     "linked": _same,
+    "held": _held,
     "reshape": _reshape,
     "stop_gradient": _same,
     "transpose": _transpose,

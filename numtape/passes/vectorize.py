@@ -23,6 +23,7 @@ from numtape.ir.program import Builder, Instruction, Value
 from numtape.ops.creation import range_
 from numtape.ops.elementwise import convert, where
 from numtape.ops.movement import broadcast, concat_along, permute, reshape_to, slice_of
+from numtape.ops.recompute import held
 
 
 def vectorize(builder: Builder, batched: Mapping[int, Value], wanted: Sequence[int]) -> list[Value]:
@@ -32,26 +33,32 @@ def vectorize(builder: Builder, batched: Mapping[int, Value], wanted: Sequence[i
     repeated.
     """
     instructions = list(builder.instructions)
+    known: dict[int, Value] = {}
+    """What is the same in all rows, and yet is written again: it was held back for what differs."""
     (count,) = {value.shape[0] for value in batched.values()}
     found = dict(batched)
     loops: dict[int, Any] = {}
     for index in _on_the_way(instructions, batched, wanted):
         i = instructions[index]
         builder.origin = builder.origins[index]
+        given = [found.get(k) or known.get(k) or builder.value(k) for k in i.operands]
+        if not any(k in found or k in loops for k in (i.operands[:1] if i.op is held.op else i.operands)):
+            operands = tuple([x.index for x in given])
+            known[index] = builder.append(Instruction(i.op, operands, i.attributes, i.type))
+            continue
         if i.op.kind is Kind.LOOP:
             from numtape.passes.vectorize_loop import Turns  # which vectorizes its body
 
-            batches = {k: found[operand] for k, operand in enumerate(i.operands) if operand in found}
-            loops[index] = Turns(builder, index, batches, count)
+            moving = [k for k, operand in enumerate(i.operands) if operand in found]
+            loops[index] = Turns(builder, index, given, moving, count)
             continue
         if i.op.kind is Kind.PART:
             found[index] = loops[i.operands[0]].part(i.op, i.attributes[0])
         else:
-            operands = [found.get(k) or builder.value(k) for k in i.operands]
-            found[index] = _rule(i)(Call(i, operands, [k in found for k in i.operands], count))
+            found[index] = _rule(i)(Call(i, given, [k in found for k in i.operands], count))
         assert found[index].type.shape == (count, *i.type.shape), f"{i.op} gave {found[index]} for {i.type}"
     builder.origin = None
-    return [found.get(k) or _repeated(builder.value(k), count) for k in wanted]
+    return [found.get(k) or _repeated(known.get(k) or builder.value(k), count) for k in wanted]
 
 
 def _on_the_way(instructions: Sequence[Instruction], batched: Mapping[int, Value], wanted: Sequence[int]) -> list[int]:
@@ -281,6 +288,8 @@ RULES: dict[str, Rule] = {
         ),
         _in_front,
     ),
+    "held": lambda call: call.emit(call.operands),
+    "recomputed": lambda call: call.operands[0] if call.batched[0] else _repeated(call.operands[0], call.count),
     "expand": _elementwise,
     "matmul": _matmul,
     "solve": _solve,

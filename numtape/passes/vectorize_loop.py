@@ -6,7 +6,7 @@ parts of a new loop. What is carried on is batched if it is so in any turn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from numtape.dtypes import tensor_type
@@ -18,15 +18,15 @@ from numtape.passes.vectorize import vectorize
 
 
 class Turns:
-    """A loop, given batches of `rows` rows for some of its operands, by number."""
+    """A loop, given its operands, batches of `rows` rows for some of them, those with these numbers."""
 
-    def __init__(self, builder: Builder, index: int, batches: Mapping[int, Value], rows: int) -> None:
+    def __init__(self, builder: Builder, index: int, given: Sequence[Value], moving: Sequence[int], rows: int) -> None:
         self.rows = rows
         i = builder.instructions[index]
         body, count, windows = i.attributes
         inputs = body.inputs
         carried, same, _ = parts(len(i.operands), body, windows)
-        batched = set(batches)
+        batched = set(moving)
         while True:
             self.depend = _descendants(body, {inputs[k] for k in batched})
             more = {k for k, out in enumerate(body.outputs) if out in self.depend} - batched
@@ -38,9 +38,9 @@ class Turns:
         own = {inputs[k]: self.batch(paper, inputs[k]) for k in sorted(batched)}
         wanted = [k for k in sorted(self.depend | set(body.outputs)) if body.instructions[k].op is not LOOP]
         found = dict(zip(wanted, vectorize(paper, own, wanted), strict=True))
-        outside: list[Any] = [builder.value(k) for k in i.operands]
+        outside: list[Any] = list(given)
         for k in batched:
-            x = batches.get(k) or broadcast(outside[k], (rows, *outside[k].shape))
+            x = outside[k] if k in moving else broadcast(outside[k], (rows, *outside[k].shape))
             outside[k] = x if k < carried + same else permute(x, (1, 0, *range(2, x.rank)))
         sequences = [(x, *window) for x, window in zip(outside[carried + same :], windows, strict=True)]
         made = Body(builder, Builder(), outside[:carried], outside[carried : carried + same], sequences)

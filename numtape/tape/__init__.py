@@ -11,6 +11,7 @@ from numtape.tape.explain import Explanation, explain_gradient
 from numtape.tape.gradient_tape import GradientTape, UnconnectedGradients
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.primitive import Primitive, primitive
+from numtape.tape.recompute_grad import recompute_grad
 from numtape.tape.registration import RegisterGradient, no_gradient
 from numtape.tape.scope import init_scope, name_scope
 from numtape.tape.spec import TensorSpec
@@ -48,6 +49,7 @@ __all__ = [
     "name_scope",
     "no_gradient",
     "primitive",
+    "recompute_grad",
     "scan",
     "vectorized_map",
     "while_loop",

@@ -55,7 +55,7 @@ class _WithGradient:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         f = self._function
         name = getattr(f, "__name__", type(f).__name__)  # a partial function has none
-        reads = _Reads()
+        reads = Reads()
         with reads:
             outcome = f(*args, **kwargs)
         if not (isinstance(outcome, tuple) and len(outcome) == 2 and callable(outcome[1])):
@@ -87,7 +87,7 @@ class _WithGradient:
         return nest.pack_sequence_as(result, detour.take(inputs, results, rule))
 
 
-class _Reads:
+class Reads:
     """Stands among the tapes while a function runs, and notes which Variables it reads."""
 
     _detours = ()

@@ -16,7 +16,7 @@ from numtape.dtypes import TensorType
 from numtape.ir.op import Kind, Op
 from numtape.ir.program import Builder, Value
 from numtape.ops.core import PUBLIC
-from numtape.ops.movement import reshape_to
+from numtape.ops.recompute import kept
 from numtape.passes.differentiate import Activity, pull_back, total
 from numtape.tape.indexed_slices import joined, plus, split
 from numtape.tape.tensor import Tensor
@@ -53,7 +53,7 @@ GRADIENT: Any = _Gradient()
 
 _COPIES = Op(
     "detour", Kind.COMPOSITE, ("operands",), ("count",), groups=("T",),
-    expand=lambda values, attributes: [reshape_to(v, v.shape) for v in values[attributes[0] :]],
+    expand=lambda values, attributes: [kept(v) for v in values[attributes[0] :]],
 )  # fmt: skip
 """Its operands are what goes in, so that a tape sees them read, and `count` behind them what came out."""
 
