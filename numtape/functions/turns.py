@@ -313,9 +313,7 @@ class _Rest:
             i = self.turn[place]
             begin, size, _ = i.attributes
             start = tuple(b + step * (a == axis) for a, b in enumerate(begin))
-            moved = window(builder.value(i.operands[0]), start, size, axis, step, self.count)
-            assert moved is not None
-            sequences[place] = moved
+            sequences[place] = window(builder.value(i.operands[0]), start, size, axis, step, self.count)
         carried = [builder.value(self.start - (back - 1) * self.period + place) for place, back in self.carried]
         same = [builder.value(slot) for slot in self.same]
         body = Body(builder, Builder(), carried, same, list(sequences.values()))

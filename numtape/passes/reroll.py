@@ -26,6 +26,8 @@ MIN_TURNS = 8
 """Fewer turns stay as they are."""
 MIN_GAIN = 40
 """So many instructions have to go."""
+MAX_GATHERED = 4096
+"""Bytes of what each turn reads at a place of its own; more of them take longer to copy than a loop saves."""
 TRIED = 4
 """How many of the latest places that look alike are tried as a loop's start."""
 WINDOW = 4
@@ -355,9 +357,18 @@ class Rolling:
         if earlier is not None and (first - earlier.start) % earlier.period in earlier.fixed:
             return Same, first
         numbers = range(first, first + stride * loop.count, stride)
-        if earlier is None and len({self.kind(k) for k in numbers}) > 1:
+        if earlier is None and (len({self.kind(k) for k in numbers}) > 1 or not self.gathers(numbers)):
             return None
         return Sequence_, (first, stride, None)
+
+    def gathers(self, numbers: Sequence[int]) -> bool:
+        """Whether values of no earlier loop may be put into an array, one for each turn, or are in one."""
+        rows = [self.program.instructions[self.given[n]] for n in numbers if n in self.given]
+        if len(rows) == len(numbers) and self.boxes(rows):
+            return True
+        inputs = {i.attributes[0] for i in rows if i.op is INPUT}
+        changed = any(k in inputs for _, k in self.program.donations)  # what is changed in place stays where it is
+        return not changed and self.kind(numbers[0]).nbytes <= MAX_GATHERED
 
     def earlier(self, first: int, last: int, stride: int) -> Loop | None:
         """The loop in whose turns numbers from first to last are, all in one place."""
@@ -400,6 +411,15 @@ class Rolling:
 
     def windows(self, rows: Sequence[Instruction]) -> tuple[Value, int, int] | None:
         """Slices of one array, one after another: the array, seen in rows."""
+        found = self.boxes(rows)
+        if found is None:
+            return None
+        first, axis, move = found
+        begin, size, _ = first.attributes
+        return window(self.value(self.number[first.operands[0]]), begin, size, axis, move, len(rows))
+
+    def boxes(self, rows: Sequence[Instruction]) -> tuple[Instruction, int, int] | None:
+        """If these are slices of one array, one after another: the first, along which axis they move, and how far."""
         instructions = self.program.instructions
         while all(i.op.name == "reshape" for i in rows):
             rows = [instructions[i.operands[0]] for i in rows]
@@ -416,7 +436,7 @@ class Rolling:
         if len(axes) != 1 or any(s != 1 for s in step) or (np.diff(begins, axis=0) != moves).any():
             return None
         axis, move = int(axes[0]), int(moves[axes[0]])
-        return window(self.value(whole), first.attributes[0], size, axis, move, len(rows))
+        return (first, axis, move) if is_window(size[axis], axis, move) else None
 
 
 def is_window(width: int, axis: int, move: int) -> bool:
@@ -424,14 +444,9 @@ def is_window(width: int, axis: int, move: int) -> bool:
     return width == 1 or (axis == 0 and abs(move) == width)
 
 
-def window(x: Value, begin: Shape, size: Shape, axis: int, move: int, count: int) -> tuple[Value, int, int] | None:
-    """Boxes of an array that move along an axis, seen in rows: the rows, where they start, and their step.
-
-    None if they overlap, or leave gaps within a row.
-    """
+def window(x: Value, begin: Shape, size: Shape, axis: int, move: int, count: int) -> tuple[Value, int, int]:
+    """Boxes of an array that move along an axis and can be seen in rows: the rows, where they start, and their step."""
     width, step = size[axis], (1,) * len(size)
-    if not is_window(width, axis, move):
-        return None
     if width > 1:
         low = min(begin[0], begin[0] + move * (count - 1))
         box = slice_of(x, (low, *begin[1:]), (count * width, *size[1:]), step)

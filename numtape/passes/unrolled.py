@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from numtape.ir.program import Instruction, Program
-from numtape.passes.reroll import MIN_GAIN, MIN_TURNS, Loop, Rolling, reroll
+from numtape.passes.reroll import MAX_GATHERED, MIN_GAIN, MIN_TURNS, Loop, Rolling, reroll
 
 MAX_PERIOD = 2000
 """Longer turns are not looked for."""
@@ -90,7 +90,8 @@ def _reason(rolling: Rolling, start: int, period: int, count: int) -> tuple[int,
     loop = Loop(start, period, even + 1, rows[first], rows[first + 1], moves[first], {})
     for column in range(len(moves[first])):
         if rolling.key(loop, column) is None:
-            return _reader(rolling, start, column), f"{_operand(rolling, start, column)} {_why_no_key(loop, column)}"
+            why = _why_no_key(rolling, loop, column)
+            return _reader(rolling, start, column), f"{_operand(rolling, start, column)} {why}"
     if rolling.describe(loop):
         return start, "to gather what its turns read takes as much as it saves, or it was not tried as a loop"
     if len(loop.fixed) == period:
@@ -131,13 +132,17 @@ def _operand(rolling: Rolling, start: int, column: int) -> str:
     return f"what {reader.op.name} reads, {read.op.name} of {read.type},"
 
 
-def _why_no_key(loop: Loop, column: int) -> str:
+def _why_no_key(rolling: Rolling, loop: Loop, column: int) -> str:
     first, second, stride = (int(row[column]) for row in (loop.first, loop.second, loop.strides))
     if stride == loop.period:
         return "has another type in the first turn"
     if max(first, second + stride * (loop.count - 2)) >= loop.start:
         return "is of a turn, but not always of the same number of turns before"
-    return "has not the same type in all turns"
+    if len({rolling.kind(first + stride * k) for k in range(loop.count)}) > 1:
+        return "has not the same type in all turns"
+    if rolling.kind(first).nbytes <= MAX_GATHERED:
+        return "is changed in place, and is another one in each turn"
+    return "is another one in each turn, and too large to be gathered"
 
 
 def _instructions(n: int) -> str:

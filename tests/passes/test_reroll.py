@@ -344,6 +344,36 @@ def test_operands_that_move_unevenly_say_so():
     assert reason.startswith("what multiply reads, subtract of f32[3], does not move evenly from turn to turn")
 
 
+def layers(shape, assigned=False):
+    """A stretch of 16 turns, each with an input of its own of this shape; a training step changes them."""
+    builder = Builder()
+    x, *own = (builder.input(tensor_type(float64, shape), k) for k in range(17))
+    for w in own:
+        x = tanh(sin(x * w) + w * 0.5)
+    outputs, donations = [x.index], []
+    if assigned:
+        outputs += [(w * 0.5).index for w in own]
+        donations = [(k, k) for k in range(1, 17)]
+    return Program(tuple(builder.instructions), tuple(outputs), tuple(donations))
+
+
+def test_large_inputs_of_each_turn_are_not_copied_together():
+    assert any(i.op is LOOP for i in reroll(layers((16,))).instructions)
+    program = layers((600,))
+    assert reroll(program) == program
+    [found] = why_not_rolled(program)
+    assert found.reason == (
+        "what multiply reads, input of f64[600], is another one in each turn, and too large to be gathered"
+    )
+
+
+def test_inputs_that_are_changed_in_place_stay_there():
+    program = layers((), assigned=True)
+    assert reroll(program) == program
+    assert {kind for kind, _ in plan(program).results[1:]} == {"donated"}
+    assert "is changed in place" in why_not_rolled(program)[0].reason
+
+
 def test_what_is_rolled_or_does_not_repeat_has_no_reason():
     assert why_not_rolled(pendulum(100)) == []
     assert why_not_rolled(recurrent(64)) == []
