@@ -289,6 +289,7 @@ RULES: dict[str, Rule] = {
         _in_front,
     ),
     "held": lambda call: call.emit(call.operands),
+    "overwrite": lambda call: call.emit(call.full()),
     "recomputed": lambda call: call.operands[0] if call.batched[0] else _repeated(call.operands[0], call.count),
     "expand": _elementwise,
     "matmul": _matmul,

@@ -349,6 +349,7 @@ def test_memory(alike):
     assert made < 20  # what enters the blocks, and the layers of one
 
 
+@pytest.mark.usefixtures("natively")
 def test_what_ends_the_forward_pass_is_computed_once():
     x = nt.Variable(np.ones((64, 64)))
     with nt.GradientTape() as tape:
