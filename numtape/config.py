@@ -54,8 +54,8 @@ def set_tier(tier: str) -> None:
     "auto", which holds at first: what is recorded outside of `nt.function` and seen for the first time is interpreted
     with NumPy at once, and compiled when it comes back. It is compiled at the first time where its bits are to stay the
     same from run to run: once any Variable has been assigned or restored, and for random numbers; where an interpreter
-    would be slow: for large arrays and loops; in other threads than the main one, for the kernels of `nt.primitive`,
-    and for what needs no kernel that is not there yet.
+    would be slow: for large arrays and loops; in other threads than the main one, and for the kernels of
+    `nt.primitive`.
     "native": everything is compiled before it runs.
     "reference": everything is interpreted, functions included, only that `njit` gives compiled code as ever. That is
     slow, and for finding out whether an odd result comes from the compiled code.

@@ -74,11 +74,10 @@ class _Binding:
 class Executable:
     """A plan, ready to run."""
 
-    def __init__(self, program: Program, scalars: Sequence[TensorType] = (), made: Plan | None = None) -> None:
-        """`scalars` are the types of the last inputs, which are given as Python numbers; `made` is the program's plan,
-        if there is one."""
+    def __init__(self, program: Program, scalars: Sequence[TensorType] = ()) -> None:
+        """`scalars` are the types of the last inputs, which are given as Python numbers."""
         self.made = time.time()
-        self.plan: Plan = made or plan(program)
+        self.plan: Plan = plan(program)
         self.scalars = scalars
         self.array_count = len(program.inputs) - len(scalars)
         self.new = [(v, self.plan.program.type(v)) for kind, v in dict.fromkeys(self.plan.results) if kind == "new"]

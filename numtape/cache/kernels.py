@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -73,11 +73,6 @@ def address(kernel: Kernel) -> int:
         _addresses[key] = load(code, symbol)
         LOADINGS[key] = Loading(key, time.time(), time.perf_counter() - started, compiled)
         return _addresses[key]
-
-
-def loaded() -> Set[str]:
-    """The keys of the kernels in memory."""
-    return _addresses.keys()
 
 
 @contextmanager

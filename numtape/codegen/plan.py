@@ -43,10 +43,6 @@ class Plan:
     arena: int
     results: tuple[tuple[str, int], ...]
 
-    def keys(self) -> set[str]:
-        """Those of all kernels."""
-        return {step.kernel.key for step in all_steps(self.steps)}
-
 
 def all_steps(steps: Iterable[Step | LoopStep]) -> Iterator[Step | LoopStep]:
     """Steps, and those within loops."""

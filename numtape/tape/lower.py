@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from numtape.backends import reference
 from numtape.backends.buffer import Buffer
-from numtape.cache import kernels
 from numtape.cache.statistics import COUNTERS
 from numtape.dtypes import TensorType
 from numtape.ir.program import INPUT, Instruction, Program
 
 if TYPE_CHECKING:
     from numtape.backends.native import Executable
-    from numtape.codegen.plan import Plan
     from numtape.tape.trace import Node
 
 
@@ -40,24 +38,13 @@ class Lowered:
     interpreted: int = 0
     """How often it ran on the interpreter."""
     made: float = field(default_factory=time.time)
-    plan: Plan | None = None
 
     def compile(self) -> Executable:
         """The program ready to run, made at the first call."""
         from numtape.backends.native import Executable
 
-        self.executable = Executable(self.program, self.scalar_types, self.plan)
-        self.plan = None
+        self.executable = Executable(self.program, self.scalar_types)
         return self.executable
-
-    def has_kernels(self) -> bool:
-        """Whether to compile it takes no time: all its kernels are in memory."""
-        if not kernels.loaded():
-            return False
-        from numtape.codegen.plan import plan
-
-        self.plan = plan(self.program)
-        return kernels.loaded() >= self.plan.keys()
 
     def interpret(self, arrays: Sequence[Buffer], numbers: Sequence[Any]) -> list[Buffer]:
         """What the program gives, as new buffers, without compiling anything."""

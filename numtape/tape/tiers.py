@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 22
 """With more in all its values a program is compiled at once."""
-MAX_PLANNED = 128
-"""Instructions of a program that is looked through for kernels that are there: that takes longer than to interpret."""
 ASSIGNED = [False]
 """Whether any Variable of the process was assigned, saved or restored: then what follows is a run to be repeated."""
 
@@ -37,6 +35,4 @@ def interprets(lowered: Lowered, node: Node, is_recorded: bool) -> bool:
     instructions = lowered.program.instructions
     if sum(i.type.nbytes for i in instructions) > MAX_BYTES or any(i.op.at_once for i in instructions):
         return False
-    if any(n.of_function for n in node.path()):
-        return False
-    return len(instructions) > MAX_PLANNED or not lowered.has_kernels()
+    return not any(n.of_function for n in node.path())
