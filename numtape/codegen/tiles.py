@@ -45,6 +45,9 @@ def _product(element: Any, native: ir.Type, size: int) -> Any:
             def at(matrix: Any, row: Any, down: Any, column: Any = zero, along: Any = one) -> Any:
                 return builder.gep(matrix, [builder.add(builder.mul(row, down), builder.mul(column, along))])
 
+            def least(x: Any, y: Any) -> Any:
+                return builder.select(builder.icmp_signed("<", x, y), x, y)
+
             def vector_at(*place: Any) -> Any:
                 return builder.bitcast(at(*place), vector.as_pointer())
 
@@ -74,15 +77,14 @@ def _product(element: Any, native: ir.Type, size: int) -> Any:
             down_b, along_b = builder.select(turned_b, one, columns), builder.select(turned_b, inner, one)
             next_b, next_c = builder.select(packed, width, columns), builder.select(narrow, width, columns)
             last = builder.select(narrow, zero, builder.sub(columns, i64(lanes)))
-            copied = builder.select(narrow, columns, i64(lanes))
             rest = builder.and_(rows, i64(-ROWS))
             with cgutils.for_range_slice(builder, zero, columns, width) as (j, _):
-                starts = [builder.add(j, half) for half in halves]
-                starts = [builder.select(builder.icmp_signed("<", s, last), s, last) for s in starts]
+                starts = [least(builder.add(j, half), last) for half in halves]
                 with builder.if_then(packed), cgutils.for_range(builder, inner) as k:
                     for start, half in zip(starts, halves, strict=True):
-                        with cgutils.for_range(builder, copied) as lane:
-                            x = builder.load(at(b, k.index, down_b, builder.add(start, lane.index), along_b))
+                        with cgutils.for_range(builder, i64(lanes)) as lane:
+                            column = least(builder.add(start, lane.index), builder.sub(columns, one))
+                            x = builder.load(at(b, k.index, down_b, column, along_b))
                             builder.store(x, at(panel, k.index, width, builder.add(half, lane.index)))
                 from_b, to_c = (
                     [
