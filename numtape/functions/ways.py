@@ -192,7 +192,12 @@ class Ways:
         args, kwargs = filled(arguments, own)
         recorder = Recorder(own, self._is_first or self._tally.count == 0, looks)
         segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
-        if recorder.created:
+        if created := recorder.created:
+            around = recorder.around
+            if around is not None:
+                # What it puts back has to have the new values as well; it is recorded again with them.
+                known = around.packs_before
+                around.created += [c for c in created if id(getattr(c[0], "_pack", None)) in known]
             recorder = Recorder(own, False, looks)
             segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
         return recorder, segments

@@ -1182,3 +1182,27 @@ def test_what_is_recorded_within_another_recording_goes_on_from_what_that_has_as
     (expected, steps), (found, count) = train(lambda function: function), train(nt.function)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert count == steps == 3 * len(sizes)
+
+
+def test_an_optimizer_gets_more_variables_within_another_recording_that_has_used_it() -> None:
+    def train(decorate: Any) -> tuple[float, float, int]:
+        u, v, optimizer = nt.Variable(1.0), nt.Variable(3.0), nt.keras.optimizers.Adam(0.1)
+
+        def step(*variables: Any) -> None:
+            with nt.GradientTape() as tape:
+                loss = (u * v - 1.5) ** 2
+            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+
+        one, both = decorate(lambda: step(u)), decorate(lambda: step(u, v))
+
+        @decorate
+        def epoch() -> None:
+            one()
+            both()
+
+        for _ in range(3):
+            epoch()
+        one()
+        return float(u), float(v), int(optimizer.iterations)
+
+    assert train(nt.function) == pytest.approx(train(lambda function: function))
