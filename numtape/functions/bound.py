@@ -129,4 +129,4 @@ class BoundFunction:
         return array
 
     def __repr__(self) -> str:
-        return f"<nt.function {self.__name__}, bound to {len(self._tensors)} arrays>"
+        return f"<nt.function {self.__name__}, bound to {', '.join(str(t._type) for t in self._tensors) or 'nothing'}>"

@@ -163,6 +163,7 @@ class Function:
         for x in arrays:
             if not (isinstance(x, np.ndarray) and x.flags.c_contiguous and x.dtype.isnative):
                 raise ValueError(f"{self.__name__}: bind takes contiguous arrays, not {type(x).__name__} {x!r:.60}")
+        self._check_count("bind takes an array for each argument", arrays)
         direct, tensors = self._direct(arrays)
         return BoundFunction(direct, self.__name__, arrays, tensors)
 
@@ -193,8 +194,9 @@ class Function:
         specs = [*map(_spec, given)]
         for spec in specs:
             if not isinstance(spec, TensorSpec) or spec.shape is None or None in spec.shape:
-                text = "njit takes arrays, tensors or TensorSpecs of known shapes"
+                text = "njit takes arrays, NumPy's numbers, tensors or TensorSpecs of known shapes"
                 raise TypeError(f"{self.__name__}: {text}, not {type(spec).__name__} {spec!r:.60}")
+        self._check_count("njit takes an example of each argument", specs)
         kinds = [tensor_type(spec.dtype, tuple(spec.shape)) for spec in specs]
         return NopythonFunction(self, values(self._plain), kinds)
 
@@ -217,6 +219,15 @@ class Function:
             signature = nest.flatten(self._input_signature)
             dtype = signature[0].dtype if self._input_signature else float64
         return Objective(self, as_dtype(dtype))
+
+    def _check_count(self, text: str, args: Sequence[Any]) -> None:
+        """TypeError if the function does not take as many arguments."""
+        try:
+            inspect.signature(self._python_function).bind(*args)
+        except TypeError as error:
+            raise TypeError(f"{self.__name__}: {text}; {error}") from None
+        except ValueError:  # a function written in C may not tell what it takes
+            pass
 
     def _plain(self, *args: Any) -> Any:
         """What the function does, without recording it by itself."""
@@ -269,7 +280,8 @@ class Function:
         raise TypeError(f"{self.__name__}: an argument {x!r:.80} does not fit {spec} of the input_signature")
 
     def __repr__(self) -> str:
-        return f"<nt.function {self.__name__}: {len(self._recordings)} signatures recorded>"
+        count = len(self._recordings)
+        return f"<nt.function {self.__name__}: {count} signature{'' if count == 1 else 's'} recorded>"
 
 
 class ConcreteFunction:

@@ -367,7 +367,7 @@ def _dispatcher(name: str, control: int, kinds: Sequence[TensorType], outputs: S
 def _take(name: str, k: int, kind: TensorType, given: Any) -> list[str]:
     """The address p of an argument's elements, and what holds them, a."""
     number = _NUMBERS[kind.dtype.code]
-    shape = f"({''.join(f'{n}, ' for n in kind.shape)})"
+    shape = repr(tuple(kind.shape))
     if isinstance(given, types.Array) and (given.dtype, given.ndim) == (number, kind.rank):
         lines = [] if given.layout == "C" else [f"    x{k} = x{k}.copy()"]
         if kind.rank:

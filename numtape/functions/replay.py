@@ -106,7 +106,9 @@ class Replay:
             if node is None:
                 node = self._extend(segment, key, [*words, *(word for pack in packs for word in pack)])
             where = node.extra[0]
-            news = [(v, trace.result((where[slot], kind))) for v, slot, kind in segment.assigned]
+            # As for other assignments: a value is only alive as long as its Variable, or somebody else, holds it.
+            values = trace.handles([(where[slot], kind) for _, slot, kind in segment.assigned])
+            news = [(v, value) for (v, _, _), value in zip(segment.assigned, values, strict=True)]
         except BaseException:
             trace.retract()
             raise

@@ -25,7 +25,7 @@ from numtape.functions.recording import (
     nothing,
 )
 from numtape.functions.replay import Replay
-from numtape.functions.signature import filled
+from numtape.functions.signature import filled, leaves
 from numtape.tape.explain import line_of
 from numtape.tape.pack import Pack
 from numtape.tape.tensor import Tensor, buffer_of
@@ -54,8 +54,8 @@ class Tally:
         self._begun.append(self.calls)
         if len(self._begun) == FREQUENT and self._begun[-1] - self._begun[0] == FREQUENT - 1:
             self._begun = deque(maxlen=1)  # once is enough
-            pairs = [pair for pair in zip(self._last, key, strict=False) if pair[0] != pair[1]]
-            differences = f": {pairs[0][0]} before, and now {pairs[0][1]}" if pairs else ""
+            pairs = [pair for pair in zip(leaves(self._last), leaves(key), strict=False) if pair[0] != pair[1]]
+            differences = "".join(f": {path} was {old}, and is now {now}" for (path, old), (_, now) in pairs[:1])
             warnings.warn(
                 f"nt.function: each of the last {FREQUENT} calls of {name} was recorded anew, as arguments were of "
                 f"another kind{differences}. Give numbers that change as tensors, batches in one shape, and the same "
@@ -149,41 +149,58 @@ class Ways:
 
         It is not if the function does what only Python can repeat, or if it looks at values and is not to.
         """
-        # Handles of their own, so that the function's tensors are told apart from those it captures.
-        own = [Tensor(t._type, buffer_of(t)) for t in tensors]
-        args, kwargs = filled(arguments, own)
+        around = STATE.trace.recorder
+        # To record may run what a function around has recorded so far, in which packs stay the slots that they are.
+        packs = [] if around is None else [(pack, pack.state()) for pack in around.trace.packs]
         try:
-            recorder = Recorder(own, self._is_first or self._tally.count == 0, looks)
-            segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
-            if recorder.created:
-                recorder = Recorder(own, False, looks)
-                segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
+            recorder, segments = self._rehearse(arguments, tensors, looks)
         except GaveUp as reason:
-            if not reason.for_good and STATE.trace.recorder is not None:
+            if not reason.for_good and around is not None:
                 raise  # so does who calls
             self._plain = self._plain or (looks and reason.for_good)
             return False
         except RecursionError:
             raise
         except Exception:
-            if STATE.trace.recorder is not None:
+            if around is not None:
                 # Who calls may catch this: what was looked at would have to be in its recording.
-                STATE.trace.recorder.give_up(for_good=False)
+                around.give_up(for_good=False)
             raise
+        finally:
+            for pack, state in packs:
+                if len(pack.types) == len(state[1]):  # and has not got more values
+                    pack.restore(state)
         self._is_first = self._is_first or self._tally.count == 0
         self.count += 1
         self.unrolled |= recorder.unrolled
         self._tally.count += 1
         self._has_rules = self._has_rules or bool(recorder._detours)
         self._reads_assigned |= any(segment.look is not None and segment.look.view is nothing for segment in segments)
-        packs = {id(pack): (pack, len(slots)) for segment in segments for pack, slots in segment.packed}
+        packed = {id(pack): (pack, len(slots)) for segment in segments for pack, slots in segment.packed}
         if any(len(pack.types) != count for pack, count in self._packs):
             self._root = None  # what was known of an optimizer does not hold for its new Variables
             self._packs = []
-        self._packs = [*({id(pack): (pack, count) for pack, count in self._packs} | packs).values()]
+        self._packs = [*({id(pack): (pack, count) for pack, count in self._packs} | packed).values()]
         self._keep(segments)
         self._direct = None
         return True
+
+    def _rehearse(self, arguments: Any, tensors: Sequence[Any], looks: bool) -> tuple[Recorder, list[Segment]]:
+        """Run the function once to see what it does; twice if it creates Variables."""
+        # Handles of their own, so that the function's tensors are told apart from those it captures.
+        own = [Tensor(t._type, buffer_of(t)) for t in tensors]
+        args, kwargs = filled(arguments, own)
+        recorder = Recorder(own, self._is_first or self._tally.count == 0, looks)
+        segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
+        if created := recorder.created:
+            around = recorder.around
+            if around is not None:
+                # What it puts back has to have the new values as well; it is recorded again with them.
+                known = around.packs_before
+                around.created += [c for c in created if id(getattr(c[0], "_pack", None)) in known]
+            recorder = Recorder(own, False, looks)
+            segments = recorder.rehearse(lambda: self._function(*args, **kwargs))
+        return recorder, segments
 
     def _keep(self, segments: Sequence[Segment]) -> None:
         """Put the segments of one way into the tree."""
@@ -212,7 +229,7 @@ class Ways:
             warnings.warn(
                 f"nt.function: {self._function.__name__} went more than {MAX_WAYS} ways, as values decided at "
                 f"{filename}:{line} ({text}); from here on it runs as plain Python",
-                stacklevel=5,
+                stacklevel=6,
             )
 
 

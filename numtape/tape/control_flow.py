@@ -21,7 +21,8 @@ __all__ = ["cond", "foldl", "foldr", "map_fn", "scan", "vectorized_map", "while_
 def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any], name: str | None = None) -> Any:
     """What one of two functions gives: `true_fn()` if `pred` holds, else `false_fn()`.
 
-    `pred` is a bool or a tensor with a single one, which is computed now. The other function is not called.
+    `pred` is a bool or a tensor with a single one, which is computed now. The other function is not called. TypeError
+    for what is no function.
 
     >>> import numtape as nt
     >>> x = nt.Variable(3.0)
@@ -30,6 +31,9 @@ def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any], nam
     >>> tape.gradient(y, x).numpy()
     np.float32(6.0)
     """
+    for which, given in (("true_fn", true_fn), ("false_fn", false_fn)):
+        if not callable(given):
+            raise TypeError(f"cond: {which} has to be a function, not {type(given).__name__}; write `lambda: ...`")
     return true_fn() if pred else false_fn()
 
 
@@ -60,7 +64,10 @@ def while_loop(
     while (maximum_iterations is None or count < maximum_iterations) and cond(*found):
         given = body(*found)
         found = given if isinstance(given, list | tuple) else [given]
-        nest.assert_same_structure(list(loop_vars), list(found))
+        try:
+            nest.assert_same_structure(list(loop_vars), list(found))
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"while_loop: the body has to give as many loop variables as it got; {error}") from None
         count += 1
     return nest.map_structure(convert_to_tensor, found)
 
@@ -134,7 +141,8 @@ def scan(
 ) -> Any:
     """All that `nt.foldl` has on its way, stacked; with `reverse` that of `nt.foldr`, from the last element on.
 
-    The results stand at the places of their elements.
+    The results stand at the places of their elements. ValueError if `fn` gives more or fewer tensors than it got, or
+    other shapes or dtypes from turn to turn.
 
     >>> import numtape as nt
     >>> nt.scan(lambda total, x: total + x, nt.constant([1, 2, 3])).numpy()
@@ -190,10 +198,14 @@ def _folded(name: str, fn: Callable[[Any, Any], Any], elems: Any, initializer: A
         state, first = nest.map_structure(convert_to_tensor, initializer), 0
     start = [nest.map_structure(convert_to_tensor, state)] if first and keeps else []
     turns = _turns(count - first, lambda k: element(k + first))
+    given, types = len(nest.flatten(state)), list[Any]()
     for x in turns:
         state = fn(state, x)
         if keeps:
-            turns.keep([convert_to_tensor(leaf) for leaf in nest.flatten(state)])
+            leaves = [convert_to_tensor(leaf) for leaf in nest.flatten(state)]
+            types = _alike(name, given, types, [leaf._type for leaf in leaves])
+            turns.keep(leaves)
+            del leaves  # for the loop to see that nobody has those of turns before
     if not keeps:
         return state
     columns = turns.stacked()
@@ -202,6 +214,19 @@ def _folded(name: str, fn: Callable[[Any, Any], Any], elems: Any, initializer: A
         rests = columns or [None] * len(firsts)
         columns = [a if b is None else PUBLIC["concat"]([a, b], 0) for a, b in zip(firsts, rests, strict=True)]
     return nest.pack_sequence_as(state, [PUBLIC["reverse"](c, [0]) if reverse else c for c in columns])
+
+
+def _alike(name: str, count: int, types_before: list[Any], types: list[Any]) -> list[Any]:
+    """The types of a state of so many tensors; ValueError if they are not those of the turn before, if any."""
+    if count != len(types):
+        raise ValueError(
+            f"{name}: the function was given {count} tensors of the turn before, and gave {len(types)} for the next; "
+            "they have to be as many"
+        )
+    if types_before and types != types_before:
+        now, then = ", ".join(map(str, types)), ", ".join(map(str, types_before))
+        raise ValueError(f"{name}: the function gave {then} in one turn and {now} in the next")
+    return types
 
 
 def _rows(name: str, elems: Any) -> tuple[int, Callable[[int], Any]]:

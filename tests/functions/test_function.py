@@ -1032,8 +1032,9 @@ def test_more_ways_than_are_kept() -> None:
 
     for k in range(64):
         same(f(nt.constant(float(k))), np.float32(k * k))
-    with pytest.warns(UserWarning, match=r"more than 64 ways.*test_function.py:\d+ \(return x \* float"):
+    with pytest.warns(UserWarning, match=r"more than 64 ways.*test_function.py:\d+ \(return x \* float") as found:
         same(f(nt.constant(64.0)), 64.0**2)
+    assert found[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for k in range(100, 170):
@@ -1129,6 +1130,8 @@ def test_decorators_with_and_without_arguments() -> None:
     assert (f.__name__, f.__doc__) == ("f", "What it does.")
     assert f.python_function(3) == 3
     assert repr(f) == "<nt.function f: 0 signatures recorded>"
+    f(nt.constant(1.0))
+    assert repr(f) == "<nt.function f: 1 signature recorded>"
 
     class Thing:
         @nt.function
@@ -1153,3 +1156,53 @@ def test_decorators_with_and_without_arguments() -> None:
     same(thing.method.get_concrete_function(nt.TensorSpec([]))(x), 2.0)
     assert Thing.method is Thing.__dict__["method"]
     same(Thing.method(thing, x), 2.0)
+
+
+@pytest.mark.parametrize("make", [nt.keras.optimizers.Adam, nt.keras.optimizers.SGD])
+@pytest.mark.parametrize("sizes", [[4, 2], [4, 4, 2, 3]])
+def test_what_is_recorded_within_another_recording_goes_on_from_what_that_has_assigned(make: Any, sizes: Any) -> None:
+    def train(decorate: Any) -> tuple[Any, int]:
+        v, optimizer = nt.Variable([1.0, 2.0]), make(0.1)
+
+        @decorate
+        def step(x: Any) -> None:
+            with nt.GradientTape() as tape:
+                loss = nt.reduce_mean((x * v - 1.0) ** 2)
+            optimizer.apply_gradients([(tape.gradient(loss, v), v)])
+
+        @decorate
+        def epoch() -> None:
+            for n in sizes:  # each recorded anew
+                step(nt.ones([n, 2]) * 1.5)
+
+        for _ in range(3):
+            epoch()
+        return v.numpy(), int(optimizer.iterations)
+
+    (expected, steps), (found, count) = train(lambda function: function), train(nt.function)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert count == steps == 3 * len(sizes)
+
+
+def test_an_optimizer_gets_more_variables_within_another_recording_that_has_used_it() -> None:
+    def train(decorate: Any) -> tuple[float, float, int]:
+        u, v, optimizer = nt.Variable(1.0), nt.Variable(3.0), nt.keras.optimizers.Adam(0.1)
+
+        def step(*variables: Any) -> None:
+            with nt.GradientTape() as tape:
+                loss = (u * v - 1.5) ** 2
+            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+
+        one, both = decorate(lambda: step(u)), decorate(lambda: step(u, v))
+
+        @decorate
+        def epoch() -> None:
+            one()
+            both()
+
+        for _ in range(3):
+            epoch()
+        one()
+        return float(u), float(v), int(optimizer.iterations)
+
+    assert train(nt.function) == pytest.approx(train(lambda function: function))

@@ -484,6 +484,11 @@ def test_F28_a_warning_about_recording_all_the_time() -> None:
         f(x, k)
     with pytest.warns(UserWarning, match="each of the last 10 calls of <lambda> was recorded anew.*8.*9.*as tensors"):
         f(x, 9)
+    h = nt.function(lambda x, scale: x * scale)
+    for k in range(9):
+        h(x, scale=k / 2)
+    with pytest.warns(UserWarning, match="kind: argument 'scale' was 4.0, and is now 4.5. Give"):
+        h(x, scale=4.5)
     g = nt.function(lambda x, k: x * k)
     for k in range(24):
         g(x, k // 2)

@@ -228,7 +228,7 @@ def test_a_tape_around_a_loop(around):
 # ---- datasets ----------------------------------------------------------------------------------------------------
 
 
-def classifier(count=330, drop_remainder=False, shuffle=True, repeat=1):
+def classifier(count=330, drop_remainder=False, shuffle=True, repeat=1, decorate=lambda step: step):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(count, 6)).astype(np.float32)
     y = rng.integers(0, 3, count)
@@ -239,20 +239,34 @@ def classifier(count=330, drop_remainder=False, shuffle=True, repeat=1):
         data = data.shuffle(100, seed=1)
     data = data.repeat(repeat).batch(20, drop_remainder=drop_remainder).prefetch(2)
 
+    @decorate
+    def step(images, labels):
+        with nt.GradientTape() as tape:
+            loss = nt.reduce_mean(nt.nn.sparse_softmax_cross_entropy_with_logits(labels, images @ w + b))
+        optimizer.apply_gradients(zip(tape.gradient(loss, [w, b]), [w, b], strict=True))
+        total.assign_add(loss)
+        return loss
+
     def epoch():
         total.assign(0.0)
         for images, labels in data:
-            with nt.GradientTape() as tape:
-                loss = nt.reduce_mean(nt.nn.sparse_softmax_cross_entropy_with_logits(labels, images @ w + b))
-            optimizer.apply_gradients(zip(tape.gradient(loss, [w, b]), [w, b], strict=True))
-            total.assign_add(loss)
+            step(images, labels)
         return total.read_value()
 
     return epoch, w, optimizer
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"drop_remainder": True}, {"count": 320}, {"shuffle": False}, {"repeat": 2, "count": 150}]
+    "options",
+    [
+        {},
+        {"drop_remainder": True},
+        {"count": 320},
+        {"shuffle": False},
+        {"repeat": 2, "count": 150},
+        {"decorate": nt.function},
+        {"decorate": nt.function, "count": 320},
+    ],
 )
 def test_epochs_are_those_of_a_plain_loop_bit_for_bit(options):
     plain, w, _ = classifier(**options)

@@ -494,3 +494,18 @@ def test_refused(name: str) -> None:
 def test_ragged_lists(make: Callable[[Any], Any], value: Any) -> None:
     with pytest.raises(ValueError, match="different lengths, and there are no ragged tensors; pad the shorter"):
         make(value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: nt.cond(True, 1.0, lambda: 2.0), "cond: true_fn has to be a function, not float"),
+        (lambda: nt.cond(True, lambda: 1.0, A), "cond: false_fn has to be a function, not Tensor"),
+        (lambda: nt.scan(lambda s, x: (s, s), A, nt.zeros([3])), "scan: the function was given 1 tensors .* gave 2"),
+        (lambda: nt.scan(lambda s, x: nt.concat([s, s], 0), A, [1.0]), r"scan: the function gave f32\[2\] .* f32\[4\]"),
+        (lambda: nt.while_loop(lambda i: i < 3, lambda i: (i, i), [0]), "while_loop: .* 1 items against 2"),
+    ],
+)
+def test_what_branches_and_loops_refuse(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
