@@ -65,6 +65,8 @@ def pull_back(
         if type.dtype.is_floating and (target in activity.depends or target in activity.wanted):
             _add(rest, target, seed or builder.constant(1.0, type.dtype, type.shape))
     for index in range(max(rest, default=-1), floor - 1, -1):
+        if not rest and not turns:
+            break
         instruction = instructions[index]
         copies.reach(index, rest)
         builder.origin = index

@@ -22,9 +22,10 @@ class Copies:
         self.builder, self.instructions = builder, instructions
         self.new: dict[int, int] = {}
         ends: dict[int, int] = {}
-        for index, i in enumerate(instructions):
-            if i.op is recomputed.op and instructions[i.operands[1]].op is CHECKPOINT:
-                ends[i.operands[1]] = index
+        for index in [k for k, i in enumerate(instructions) if i.op is recomputed.op]:
+            begin = instructions[index].operands[1]
+            if instructions[begin].op is CHECKPOINT:
+                ends[begin] = index
         self.waiting = sorted((end, begin) for begin, end in ends.items())
         """Stretches that the walk back has not reached, those that end last at the end."""
 

@@ -125,6 +125,8 @@ class Rolling:
         self.code = np.array(code, np.int64)
         self.flat = np.array(flat, np.int64)
         self.loops: list[Loop] = []
+        self.barred: dict[int, int] = {}
+        """For lengths of turns up to where they cannot be a loop, wherever it is cut into turns."""
         self.builder = Builder()
         self.new: dict[int, Value] = {}
         """What has been written, by number."""
@@ -151,6 +153,8 @@ class Rolling:
     def repeats(self, start: int, period: int) -> Loop | None:
         """The longest run of turns of this period that are alike, from about `start` on."""
         code = self.code
+        if start < self.barred.get(period, 0):
+            return None
         if not np.array_equal(code[start : start + period], code[start + period : start + 2 * period]):
             return None
         same = code[start + period :] == code[start:-period]
@@ -358,6 +362,7 @@ class Rolling:
             return Same, first
         numbers = range(first, first + stride * loop.count, stride)
         if earlier is None and (len({self.kind(k) for k in numbers}) > 1 or not self.gathers(numbers)):
+            self.barred[loop.period] = loop.end
             return None
         return Sequence_, (first, stride, None)
 
