@@ -57,7 +57,11 @@ class BoundFunction:
         self.result: Any = nest.map_structure(self._view, direct.result)
         """What the function returns, as arrays, which each call overwrites."""
 
-    def __call__(self) -> Any:
+    def __call__(self, *given: Any) -> Any:
+        if given:
+            raise TypeError(
+                f"{self.__name__} is bound to arrays: write into these, as in x[:] = ..., and call it without arguments"
+            )
         if EPOCH[0] != self._epoch or STATE.trace.inputs:
             inputs, numbers = self._bind_anew()
             if WATCHES or Settings.tier == "reference":

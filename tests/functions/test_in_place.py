@@ -118,6 +118,16 @@ def test_nopython_code_calls_what_returns_nothing():
     assert float(v) == 4
 
 
+def test_a_bound_function_takes_no_arguments():
+    x = np.ones(3, np.float32)
+    with pytest.raises(TypeError, match=r"double is bound to arrays: write into these"):
+        nt.function(double).bind(x)(x)
+
+
+def double(x):
+    return x * 2.0
+
+
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.integers(0, 5)), max_size=6))
 def test_random_assignments(lines):
