@@ -258,7 +258,7 @@ class Recorder:
 
     def _owns(self, tensor: Tensor) -> bool:
         """Whether a tensor is of this function, or of one around that is recorded, and so may differ at each call."""
-        own = self.is_argument(tensor) or self.trace.slot(tensor) is not None
+        own = id(tensor) in self.numbers or id(tensor) in self.arrays or self.trace.slot(tensor) is not None
         return own or (self.around is not None and self.around._owns(tensor))
 
     def note_created(self, variable: Variable) -> None:
@@ -320,7 +320,7 @@ class Recorder:
         state.trace, state.tapes = self.trace, [self]
         heard, DRAWS.heard = DRAWS.heard, self.draws
         try:
-            result = as_result(call())
+            result = nest.map_structure(self._recorded, as_result(call()))
             if self.reason is not None:
                 raise self.reason
             segments = self._segments(result)
@@ -456,6 +456,13 @@ class Recorder:
                 found[k] = (scalars[k],)
                 k += 1
         return found
+
+    def _recorded(self, x: Any) -> Any:
+        """A result that was made of an array alone, as a value of the trace."""
+        if isinstance(x, IndexedSlices):
+            return IndexedSlices(self._recorded(x.values), self._recorded(x.indices), x.shape)
+        is_array = id(x) in self.arrays and self.trace.slot(x) is None
+        return PUBLIC["identity"](x) if is_array else x
 
     def _output(self, x: Any, instructions: list[Instruction]) -> Any:
         if isinstance(x, IndexedSlices):

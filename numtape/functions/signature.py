@@ -14,6 +14,7 @@ from numtape.dtypes import TensorType
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.operands import as_tensor
 from numtape.tape.tensor import Tensor, from_numpy
+from numtape.tape.trace import note_array
 
 
 def signature(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, list[Any]]:
@@ -27,6 +28,7 @@ def signature(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, list
             tensors.append(x)
         elif kind is np.ndarray:
             tensor = from_numpy(x)
+            note_array(tensor, x)
             key.append(tensor._type)
             tensors.append(tensor)
         else:

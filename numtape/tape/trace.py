@@ -37,6 +37,7 @@ from numtape.ops.core import dtype_groups, install_recorder
 from numtape.ops.movement import same, stop
 from numtape.tape.lower import Lowered, lower
 from numtape.tape.operands import (
+    CAPTURED,
     VARIABLES,
     Foreign,
     Word,
@@ -52,6 +53,8 @@ from numtape.tape.tiers import ASSIGNED, interprets
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
+
+    import numpy.typing as npt
 
     from numtape.backends.native import Executable
 
@@ -591,6 +594,16 @@ class State(threading.local):
 
 
 STATE = State()
+
+
+def note_array(tensor: Tensor, array: npt.NDArray[Any]) -> None:
+    """A tensor was made of an array: a function that is recorded has to read the array at each call."""
+    recorder = STATE.trace.recorder
+    if recorder is not None:
+        recorder.note_array(tensor, array)
+
+
+CAPTURED.append(note_array)
 
 
 class _Own(dict[str, bool]):

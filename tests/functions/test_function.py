@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numtape as nt
+from numtape import nest
 from numtape.backends.buffer import Buffer
 from numtape.backends.native import Executable
 from numtape.tape import trace as tracing
@@ -234,6 +235,53 @@ def test_arrays_that_are_captured(dtype: Any) -> None:
         t.watch(x)
         y = f(x)
     same([y, t.gradient(y, x)], [[10.0, 12.0], [5.0, 6.0]])
+
+
+_LIVE = nt.Variable([0.0, 0.0], dtype="float64")
+
+
+def _backward(x: Any, **seed: Any) -> Any:
+    with nt.GradientTape() as t:
+        t.watch(x)
+        y = x * 3.0
+    return t.gradient(y, x, **seed)
+
+
+DOORS: dict[str, Callable[[Any, Any], Any]] = {
+    "a result": lambda x, a: [x, {"a": a}],
+    "a result, converted": lambda x, a: nt.convert_to_tensor(a),
+    "a result, rows": lambda x, a: nt.IndexedSlices(a, [0, 1], (2,)),
+    "convert_to_tensor": lambda x, a: nt.convert_to_tensor(a) + x,
+    "another dtype": lambda x, a: nt.convert_to_tensor(a, nt.float32) + 1.0,
+    "a look": lambda x, a: x * float(nt.convert_to_tensor(a[1:].reshape(()))),
+    "assign_add": lambda x, a: _LIVE.assign_add(a) + x,
+    "scatter_add": lambda x, a: _LIVE.scatter_add(nt.IndexedSlices(a, [1, 0])) + x,
+    "apply_gradients": lambda x, a: (_SGD.apply_gradients([(a, _LIVE)]), _LIVE + x)[1],
+    "a function": lambda x, a: _INNER(a) + x,
+    "a function, in a list": lambda x, a: _INNER(nested=[a]) + x,
+    "a function of a signature": lambda x, a: _SIGNED(a) + x,
+    "output_gradients": lambda x, a: _backward(x, output_gradients=a),
+    "custom_gradient": lambda x, a: nt.custom_gradient(lambda x: (a, lambda g: g))(x) + x,
+    "map_fn": lambda x, a: nt.map_fn(lambda row: row * 2.0, a) + x,
+    "scan": lambda x, a: nt.scan(lambda state, row: state + row, a) + x,
+}
+_SGD = nt.keras.optimizers.SGD(1.0)
+_INNER = nt.function(lambda x=None, nested=None: (x if nested is None else nested[0]) * 2.0)
+_SIGNED = nt.function(lambda x: x * 2.0, input_signature=[nt.TensorSpec([2], nt.float64)])
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_arrays_that_are_captured_come_in_by_any_door(door: str) -> None:
+    array = np.array([1.0, 2.0])
+    f = nt.function(lambda x: DOORS[door](x, array))
+    x = nt.constant([0.5, 0.25], dtype=nt.float64)
+    f(x)
+    for values in ([3.0, 4.0], [5.0, 7.0]):
+        array[:] = values
+        _LIVE.assign([0.0, 0.0])
+        found = nest.map_structure(nt.convert_to_tensor, f(x))
+        _LIVE.assign([0.0, 0.0])
+        alike(found, nest.map_structure(nt.convert_to_tensor, DOORS[door](x, array)))
 
 
 def test_an_array_that_the_function_fills_step_by_step() -> None:
