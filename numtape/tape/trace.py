@@ -404,7 +404,8 @@ class Trace:
         pending = [t for t in living if t._data is None] if self.known else living
         slots = [t._slot for t in pending]
         packs = []
-        for pack in self.packs:
+        # While a function is recorded they stay what they are on its trace, as each replay computes them there.
+        for pack in self.packs if self.recorder is None else ():
             if pack.trace is self:  # and not taken over by another thread
                 packs.append(pack)
                 slots += pack.slots

@@ -299,6 +299,33 @@ def test_an_array_that_the_function_fills_step_by_step() -> None:
         same(f(nt.constant([1.0, 2.0, 3.0])), np.diag([1.0, 2.0, 3.0]))
 
 
+@pytest.mark.parametrize("between", ["a function", "a function that assigns", "a look", "the counter"])
+def test_two_steps_and_what_is_computed_between_them(between: str) -> None:
+    def made(decorated: Callable[..., Any]) -> Any:
+        v, optimizer = nt.Variable([1.0, 2.0]), nt.keras.optimizers.Adam(0.1, epsilon=0.01)
+        optimizer.build([v])
+        inner = decorated(lambda x: (v.assign_add(x * 0.1) if between == "a function that assigns" else v) * x)
+
+        @decorated
+        def step(x: Any) -> Any:
+            optimizer.apply_gradients([(nt.sin(v), v)])
+            if between == "a look":
+                y = x if nt.reduce_sum(v) > 0 else -x
+            elif between == "the counter":
+                y = x * float(optimizer.iterations)
+            else:
+                y = inner(x * v)  # which is recorded here, of values by now
+            optimizer.apply_gradients([(y, v)])
+            return y, v, *optimizer.variables
+
+        return step
+
+    step, plain = made(nt.function), made(lambda f: f)
+    for k in range(3):
+        x = nt.constant([0.5, 1.0 + k])
+        alike(step(x), nest.map_structure(nt.convert_to_tensor, plain(x)))
+
+
 def test_results_are_tensors() -> None:
     v = nt.Variable(1.0)
     f = nt.function(lambda x: (x, v, 1, True, np.float64(2.0), np.ones(2)))
