@@ -326,6 +326,22 @@ def test_two_steps_and_what_is_computed_between_them(between: str) -> None:
         alike(step(x), nest.map_structure(nt.convert_to_tensor, plain(x)))
 
 
+def test_the_order_of_a_dict_counts() -> None:
+    f = nt.function(lambda named: [*named.values()])
+    one, two = nt.constant(1.0), nt.constant(2.0)
+    same(f({"a": one, "b": two}), [1.0, 2.0])
+    same(f({"b": two, "a": one}), [2.0, 1.0])
+    assert f.experimental_get_tracing_count() == 2
+
+
+def test_a_bound_function_gives_arrays_alone() -> None:
+    c, x = nt.constant([1.0, 2.0]), np.ones(2, np.float32)
+    bound = nt.function(lambda x: (c, x, x + c)).bind(x)
+    assert [type(leaf) for leaf in bound()] == [np.ndarray] * 3
+    bound()[0][:] = 5.0
+    np.testing.assert_array_equal([*bound(), c], [[5.0, 5.0], [1.0, 1.0], [2.0, 3.0], [1.0, 2.0]])
+
+
 def test_results_are_tensors() -> None:
     v = nt.Variable(1.0)
     f = nt.function(lambda x: (x, v, 1, True, np.float64(2.0), np.ones(2)))
