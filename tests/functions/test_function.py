@@ -336,10 +336,10 @@ def test_the_order_of_a_dict_counts() -> None:
 
 def test_a_bound_function_gives_arrays_alone() -> None:
     c, x = nt.constant([1.0, 2.0]), np.ones(2, np.float32)
-    bound = nt.function(lambda x: (c, x, x + c)).bind(x)
+    bound = nt.function(lambda x: (c, x, x + 1.0)).bind(x)
     assert [type(leaf) for leaf in bound()] == [np.ndarray] * 3
     bound()[0][:] = 5.0
-    np.testing.assert_array_equal([*bound(), c], [[5.0, 5.0], [1.0, 1.0], [2.0, 3.0], [1.0, 2.0]])
+    np.testing.assert_array_equal([*bound(), c], [[5.0, 5.0], [1.0, 1.0], [2.0, 2.0], [1.0, 2.0]])
 
 
 def test_results_are_tensors() -> None:
