@@ -199,6 +199,8 @@ class Recorder:
         """Loops over tensors that are under way."""
         self.unrolled: dict[tuple[str, int], str] = {}
         """Loops over tensors that were recorded turn by turn, by file and line, and why."""
+        self.hides_reads = False
+        """Whether a tape around would miss that Variables are read, in turns of a loop that assign them."""
         self.quiet = False
         self.around: Recorder | None = STATE.trace.recorder
         self.reason: GaveUp | None = None

@@ -723,3 +723,45 @@ def test_what_only_changes_at_first_does_no_harm():
         return total
 
     check(walk, nt.constant(ROWS))
+
+
+@pytest.mark.parametrize("where", ["within", "around"])
+def test_gradients_of_variables_that_turns_read_and_assign(where):
+    def made(decorated):
+        v = nt.Variable([1.0, 2.0])
+
+        def total():
+            y = nt.constant([0.0, 0.0])
+            for row in nt.constant(ROWS):
+                y = nt.sin(y) + v * row
+                v.assign(v * 0.9)
+            return y
+
+        def slope(f):
+            with nt.GradientTape() as tape:
+                y = f()
+            return y, tape.gradient(y, v)
+
+        if where == "within":
+            return decorated(lambda: slope(total))
+        f = decorated(total)
+        return lambda: slope(f)
+
+    fn, plain = made(nt.function), made(lambda f: f)
+    for _ in range(3):
+        for found, expected in zip(fn(), plain(), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_arrays_that_change_from_turn_to_turn():
+    array = np.zeros((2, 1 << 21), np.float64)
+
+    def walk(rows):
+        array[:] = 0
+        total = nt.constant([0.0, 0.0], dtype=nt.float64)
+        for row in rows:
+            array[0, 0] += 1
+            total += nt.reduce_sum(array, axis=1) * nt.cast(row, nt.float64)
+        return total
+
+    check(walk, nt.constant(ROWS), loops=0)
