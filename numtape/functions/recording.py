@@ -21,6 +21,7 @@ from numtape import nest
 from numtape.backends.buffer import Buffer
 from numtape.dtypes import TensorType
 from numtape.functions.turns import Turns
+from numtape.ir.loop import LOOP
 from numtape.ir.program import CONSTANT, INPUT, Instruction
 from numtape.ops.core import PUBLIC
 from numtape.ops.random import DRAWS, STREAMS
@@ -511,7 +512,11 @@ def _keep(way: Sequence[Segment], instructions: Sequence[Instruction]) -> None:
             i = instructions[slot]
             if slot in computed or i.op is INPUT or i.op is CONSTANT:
                 continue
-            computed[slot] = segment
+            of_loop = next((computed[k] for k in i.operands if instructions[k].op is LOOP and k in computed), segment)
+            computed[slot] = of_loop
+            if of_loop is not segment:  # what a loop gives is kept, the loop itself is no value
+                of_loop.kept.add(slot)
+                continue
             before |= {k for k in i.operands if computed.get(k, segment) is not segment}
             needed += i.operands
         for slot in before.union(given):

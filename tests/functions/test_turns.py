@@ -765,3 +765,19 @@ def test_arrays_that_change_from_turn_to_turn():
         return total
 
     check(walk, nt.constant(ROWS), loops=0)
+
+
+def test_a_look_at_one_of_the_things_that_a_loop_gives():
+    v = nt.Variable(0.0)
+
+    def walk(rows):
+        total = product = nt.constant(1.0)
+        for row in rows:
+            total = total + row
+            product = product * nt.cos(row)
+            v.assign(total * product)
+        return product if total > 0.0 else nt.sin(product) + v
+
+    rows = nt.constant(ROWS)
+    check(walk, rows)
+    check(walk, rows - 0.5)
