@@ -19,7 +19,7 @@ from numtape.config import NEW_TIER, Settings
 from numtape.dtypes import TensorType
 from numtape.functions.direct import Direct
 from numtape.functions.recording import Argument, Output
-from numtape.tape.tensor import EPOCH, Tensor
+from numtape.tape.tensor import EPOCH, Tensor, buffer_of
 from numtape.tape.trace import STATE, WATCHES
 
 
@@ -115,7 +115,7 @@ class BoundFunction:
         elif isinstance(leaf.given, Argument):
             array = self._tensors[leaf.given.number]._data.array  # type: ignore[union-attr]
         else:
-            return leaf.given
+            array = buffer_of(leaf.given).array.copy()  # type: ignore[arg-type]
         return array.reshape(leaf.type.shape)
 
     def _array(self, word: int, kind: TensorType) -> npt.NDArray[Any]:

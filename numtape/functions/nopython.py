@@ -28,6 +28,7 @@ from numba.core.errors import TypingError
 
 from numtape import nest
 from numtape.backends.buffer import Buffer
+from numtape.backends.native import runner
 from numtape.codegen.native_calls import call_entry, words
 from numtape.dtypes import TensorType
 from numtape.functions.derivatives import named, value_and_gradients
@@ -157,7 +158,7 @@ class _Memory:
         self._tables = [np.array([len(t), *(n for row in t for n in row)], np.int64) for t in _moves(direct, outputs)]
         self._control = np.array([
             self._slots.ctypes.data, count, live, EPOCH.buffer_info()[0],
-            ctypes.cast(executable.entry, ctypes.c_void_p).value, *map(_address_of, (self._refresh, self._pause)),
+            *map(_address_of, (runner(), self._refresh, self._pause)),
             *(table.ctypes.data for table in self._tables),
         ], np.int64)  # fmt: skip
         self.address: int = self._control.ctypes.data

@@ -21,6 +21,7 @@ from numtape import nest
 from numtape.backends.buffer import Buffer
 from numtape.dtypes import TensorType
 from numtape.functions.turns import Turns
+from numtape.ir.loop import LOOP
 from numtape.ir.program import CONSTANT, INPUT, Instruction
 from numtape.ops.core import PUBLIC
 from numtape.ops.random import DRAWS, STREAMS
@@ -199,6 +200,8 @@ class Recorder:
         """Loops over tensors that are under way."""
         self.unrolled: dict[tuple[str, int], str] = {}
         """Loops over tensors that were recorded turn by turn, by file and line, and why."""
+        self.hides_reads = False
+        """Whether a tape around would miss that Variables are read, in turns of a loop that assign them."""
         self.quiet = False
         self.around: Recorder | None = STATE.trace.recorder
         self.reason: GaveUp | None = None
@@ -258,7 +261,7 @@ class Recorder:
 
     def _owns(self, tensor: Tensor) -> bool:
         """Whether a tensor is of this function, or of one around that is recorded, and so may differ at each call."""
-        own = self.is_argument(tensor) or self.trace.slot(tensor) is not None
+        own = id(tensor) in self.numbers or id(tensor) in self.arrays or self.trace.slot(tensor) is not None
         return own or (self.around is not None and self.around._owns(tensor))
 
     def note_created(self, variable: Variable) -> None:
@@ -320,7 +323,7 @@ class Recorder:
         state.trace, state.tapes = self.trace, [self]
         heard, DRAWS.heard = DRAWS.heard, self.draws
         try:
-            result = as_result(call())
+            result = nest.map_structure(self._recorded, as_result(call()))
             if self.reason is not None:
                 raise self.reason
             segments = self._segments(result)
@@ -457,6 +460,13 @@ class Recorder:
                 k += 1
         return found
 
+    def _recorded(self, x: Any) -> Any:
+        """A result that was made of an array alone, as a value of the trace."""
+        if isinstance(x, IndexedSlices):
+            return IndexedSlices(self._recorded(x.values), self._recorded(x.indices), x.shape)
+        is_array = id(x) in self.arrays and self.trace.slot(x) is None
+        return PUBLIC["identity"](x) if is_array else x
+
     def _output(self, x: Any, instructions: list[Instruction]) -> Any:
         if isinstance(x, IndexedSlices):
             values, indices = (self._output(part, instructions) for part in (x.values, x.indices))
@@ -502,7 +512,11 @@ def _keep(way: Sequence[Segment], instructions: Sequence[Instruction]) -> None:
             i = instructions[slot]
             if slot in computed or i.op is INPUT or i.op is CONSTANT:
                 continue
-            computed[slot] = segment
+            of_loop = next((computed[k] for k in i.operands if instructions[k].op is LOOP and k in computed), segment)
+            computed[slot] = of_loop
+            if of_loop is not segment:  # what a loop gives is kept, the loop itself is no value
+                of_loop.kept.add(slot)
+                continue
             before |= {k for k in i.operands if computed.get(k, segment) is not segment}
             needed += i.operands
         for slot in before.union(given):

@@ -14,6 +14,7 @@ from numtape.dtypes import TensorType
 from numtape.tape.indexed_slices import IndexedSlices
 from numtape.tape.operands import as_tensor
 from numtape.tape.tensor import Tensor, from_numpy
+from numtape.tape.trace import note_array
 
 
 def signature(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, list[Any]]:
@@ -27,6 +28,7 @@ def signature(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, list
             tensors.append(x)
         elif kind is np.ndarray:
             tensor = from_numpy(x)
+            note_array(tensor, x)
             key.append(tensor._type)
             tensors.append(tensor)
         else:
@@ -51,9 +53,8 @@ def _describe(x: Any, key: list[Any], tensors: list[Any]) -> None:
         key.append(tensor._type)
         tensors.append(tensor)
     elif isinstance(x, Mapping):
-        names = sorted(x)
-        key += (kind, len(x), *names)
-        for name in names:
+        key += (kind, len(x), *x)  # in their order, which Python may go by
+        for name in sorted(x):
             _describe(x[name], key, tensors)
     elif nest.is_nested(x):
         key += (kind, len(x))
@@ -134,7 +135,7 @@ def _write(path: str, word: Any, words: Iterator[Any], found: list[tuple[str, An
     elif word is MethodType:
         found.append((path, f"method {next(words).__qualname__} of {next(words)}"))
     elif isinstance(word, type) and issubclass(word, Mapping):
-        for name in [next(words) for _ in range(next(words))]:
+        for name in sorted([next(words) for _ in range(next(words))]):
             _write(f"{path}[{name!r}]", next(words), words, found)
     elif isinstance(word, type):
         for n in range(next(words)):

@@ -23,7 +23,7 @@ from numtape.ops.movement import reshape_to
 from numtape.passes.reroll import is_window, window
 from numtape.passes.simplify import exact
 from numtape.tape.explain import line_of
-from numtape.tape.tensor import EPOCH, Tensor
+from numtape.tape.tensor import EPOCH, Tensor, buffer_of
 from numtape.tape.trace import STATE, caller
 
 if TYPE_CHECKING:
@@ -235,14 +235,16 @@ class _Rest:
             if len({(type(x), repr(x)) for x in given}) > 1:
                 raise Differs(f"a Python number is {given[1]} in one turn and {given[0]} in the next")
             return
-        sources = []
+        sources, elements = list[Any](), list[bytes]()
         for back in range(len(turns)):
             slot = self.start + place - back * self.period
             found = [t for t in trace.kept if trace.admitted.get(id(t)) == slot]
             if len(found) != 1:
                 raise Differs("each turn takes in something else from outside")
-            sources.append(recorder.arrays[id(found[0])][1] if id(found[0]) in recorder.arrays else found[0])
-        if any(source is not sources[0] for source in sources):
+            tensor, source = recorder.arrays.get(id(found[0]), (found[0], found[0]))
+            sources.append(source)
+            elements.append(buffer_of(tensor).array.tobytes() if tensor is not source else b"")
+        if any(source is not sources[0] for source in sources) or len({*elements}) > 1:
             raise Differs("each turn takes in another tensor or array from outside")
 
     # ---- writing it ----------------------------------------------------------------------------------------------
@@ -270,6 +272,13 @@ class _Rest:
         packed = [slot for _, slots in end.packs for slot in slots if slot >= self.start]
         places = dict.fromkeys(slot - self.start for slot in [*(t._slot for t in last), *news, *packed])
         firsts = dict.fromkeys(map(self.place, handed_on))
+        changed = [recorder.before[key][0] for key, slot in end.assigned.items() if slot >= self.start]
+        read = {id(variable) for variable, now in recorder.reads.values() if now >= self.start}
+        if read.intersection(map(id, changed)):
+            # Of all that was read in the turns, a tape around the loop would know these reads alone.
+            if any(tape is not recorder for tape in STATE.tapes):
+                raise Differs("a tape around it sees Variables that its turns read and assign")
+            recorder.hides_reads = True
         names = [*(("last", place) for place in places), *(("before", place) for place in firsts)]
         stacks = dict.fromkeys(t._slot - self.start for t in behind)
         names += [("all", place) for place in stacks]
@@ -286,7 +295,6 @@ class _Rest:
         node = trace.extend(("turns", self.period, self.count, *names), None, (), (), grow, finish)
         at = dict(zip(names, node.results, strict=True))
         trace.node, trace.next_slot = node, node.length
-        changed = [recorder.before[key][0] for key, slot in end.assigned.items() if slot >= self.start]
         assigned = [trace.result(at["last", slot - self.start]) for slot in news]
         for tensor in last:
             tensor._slot = at["last", tensor._slot - self.start][0]

@@ -87,7 +87,8 @@ class Ways:
         self._plain = False
         """Whether there are too many ways through it."""
         self._has_rules = False
-        """Whether gradients lead through rules in Python, which see values of their own call alone."""
+        """Whether gradients lead through rules in Python, which see values of their own call alone, or to Variables in
+        turns that are not recorded."""
         self._reads_assigned = False
         """Whether Python numbers depend on what the call has assigned before."""
 
@@ -174,7 +175,7 @@ class Ways:
         self.count += 1
         self.unrolled |= recorder.unrolled
         self._tally.count += 1
-        self._has_rules = self._has_rules or bool(recorder._detours)
+        self._has_rules = self._has_rules or bool(recorder._detours) or recorder.hides_reads
         self._reads_assigned |= any(segment.look is not None and segment.look.view is nothing for segment in segments)
         packed = {id(pack): (pack, len(slots)) for segment in segments for pack, slots in segment.packed}
         if any(len(pack.types) != count for pack, count in self._packs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +22,10 @@ VARIABLES: set[type] = set()
 """The classes whose value is read as an operand; the layer above adds its own."""
 STAND_INS: set[type] = set()
 """Classes that stand for a tensor, their `_value`, which ops compute; whoever defines one adds it."""
+
+
+CAPTURED: list[Callable[[Tensor, np.ndarray[Any, Any]], None]] = []
+"""Told which tensor was made of which array; whoever records functions, in which the array may change, adds its own."""
 
 
 class Foreign(Exception):
@@ -160,8 +164,11 @@ def as_tensor(value: Any, dtype: DType | None = None) -> Tensor:
             parts = [as_tensor(v, dtype) if isinstance(v, list | tuple) else v for v in value]
             return PUBLIC["stack"](parts)  # type: ignore[no-any-return]
         else:
-            array = to_array(value, dtype)
-            return from_numpy(array)
+            tensor = from_numpy(to_array(value, dtype))
+            if isinstance(value, np.ndarray):
+                for told in CAPTURED:
+                    told(tensor, value)
+            return tensor
     return value  # type: ignore[no-any-return]
 
 

@@ -37,6 +37,7 @@ from numtape.ops.core import dtype_groups, install_recorder
 from numtape.ops.movement import same, stop
 from numtape.tape.lower import Lowered, lower
 from numtape.tape.operands import (
+    CAPTURED,
     VARIABLES,
     Foreign,
     Word,
@@ -52,6 +53,8 @@ from numtape.tape.tiers import ASSIGNED, interprets
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
+
+    import numpy.typing as npt
 
     from numtape.backends.native import Executable
 
@@ -401,7 +404,8 @@ class Trace:
         pending = [t for t in living if t._data is None] if self.known else living
         slots = [t._slot for t in pending]
         packs = []
-        for pack in self.packs:
+        # While a function is recorded they stay what they are on its trace, as each replay computes them there.
+        for pack in self.packs if self.recorder is None else ():
             if pack.trace is self:  # and not taken over by another thread
                 packs.append(pack)
                 slots += pack.slots
@@ -591,6 +595,16 @@ class State(threading.local):
 
 
 STATE = State()
+
+
+def note_array(tensor: Tensor, array: npt.NDArray[Any]) -> None:
+    """A tensor was made of an array: a function that is recorded has to read the array at each call."""
+    recorder = STATE.trace.recorder
+    if recorder is not None:
+        recorder.note_array(tensor, array)
+
+
+CAPTURED.append(note_array)
 
 
 class _Own(dict[str, bool]):

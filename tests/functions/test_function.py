@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numtape as nt
+from numtape import nest
 from numtape.backends.buffer import Buffer
 from numtape.backends.native import Executable
 from numtape.tape import trace as tracing
@@ -236,6 +237,53 @@ def test_arrays_that_are_captured(dtype: Any) -> None:
     same([y, t.gradient(y, x)], [[10.0, 12.0], [5.0, 6.0]])
 
 
+_LIVE = nt.Variable([0.0, 0.0], dtype="float64")
+
+
+def _backward(x: Any, **seed: Any) -> Any:
+    with nt.GradientTape() as t:
+        t.watch(x)
+        y = x * 3.0
+    return t.gradient(y, x, **seed)
+
+
+DOORS: dict[str, Callable[[Any, Any], Any]] = {
+    "a result": lambda x, a: [x, {"a": a}],
+    "a result, converted": lambda x, a: nt.convert_to_tensor(a),
+    "a result, rows": lambda x, a: nt.IndexedSlices(a, [0, 1], (2,)),
+    "convert_to_tensor": lambda x, a: nt.convert_to_tensor(a) + x,
+    "another dtype": lambda x, a: nt.convert_to_tensor(a, nt.float32) + 1.0,
+    "a look": lambda x, a: x * float(nt.convert_to_tensor(a[1:].reshape(()))),
+    "assign_add": lambda x, a: _LIVE.assign_add(a) + x,
+    "scatter_add": lambda x, a: _LIVE.scatter_add(nt.IndexedSlices(a, [1, 0])) + x,
+    "apply_gradients": lambda x, a: (_SGD.apply_gradients([(a, _LIVE)]), _LIVE + x)[1],
+    "a function": lambda x, a: _INNER(a) + x,
+    "a function, in a list": lambda x, a: _INNER(nested=[a]) + x,
+    "a function of a signature": lambda x, a: _SIGNED(a) + x,
+    "output_gradients": lambda x, a: _backward(x, output_gradients=a),
+    "custom_gradient": lambda x, a: nt.custom_gradient(lambda x: (a, lambda g: g))(x) + x,
+    "map_fn": lambda x, a: nt.map_fn(lambda row: row * 2.0, a) + x,
+    "scan": lambda x, a: nt.scan(lambda state, row: state + row, a) + x,
+}
+_SGD = nt.keras.optimizers.SGD(1.0)
+_INNER = nt.function(lambda x=None, nested=None: (x if nested is None else nested[0]) * 2.0)
+_SIGNED = nt.function(lambda x: x * 2.0, input_signature=[nt.TensorSpec([2], nt.float64)])
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_arrays_that_are_captured_come_in_by_any_door(door: str) -> None:
+    array = np.array([1.0, 2.0])
+    f = nt.function(lambda x: DOORS[door](x, array))
+    x = nt.constant([0.5, 0.25], dtype=nt.float64)
+    f(x)
+    for values in ([3.0, 4.0], [5.0, 7.0]):
+        array[:] = values
+        _LIVE.assign([0.0, 0.0])
+        found = nest.map_structure(nt.convert_to_tensor, f(x))
+        _LIVE.assign([0.0, 0.0])
+        alike(found, nest.map_structure(nt.convert_to_tensor, DOORS[door](x, array)))
+
+
 def test_an_array_that_the_function_fills_step_by_step() -> None:
     @nt.function
     def f(x: Any) -> Any:
@@ -249,6 +297,49 @@ def test_an_array_that_the_function_fills_step_by_step() -> None:
 
     for _ in range(2):
         same(f(nt.constant([1.0, 2.0, 3.0])), np.diag([1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize("between", ["a function", "a function that assigns", "a look", "the counter"])
+def test_two_steps_and_what_is_computed_between_them(between: str) -> None:
+    def made(decorated: Callable[..., Any]) -> Any:
+        v, optimizer = nt.Variable([1.0, 2.0]), nt.keras.optimizers.Adam(0.1, epsilon=0.01)
+        optimizer.build([v])
+        inner = decorated(lambda x: (v.assign_add(x * 0.1) if between == "a function that assigns" else v) * x)
+
+        @decorated
+        def step(x: Any) -> Any:
+            optimizer.apply_gradients([(nt.sin(v), v)])
+            if between == "a look":
+                y = x if nt.reduce_sum(v) > 0 else -x
+            elif between == "the counter":
+                y = x * float(optimizer.iterations)
+            else:
+                y = inner(x * v)  # which is recorded here, of values by now
+            optimizer.apply_gradients([(y, v)])
+            return y, v, *optimizer.variables
+
+        return step
+
+    step, plain = made(nt.function), made(lambda f: f)
+    for k in range(3):
+        x = nt.constant([0.5, 1.0 + k])
+        alike(step(x), nest.map_structure(nt.convert_to_tensor, plain(x)))
+
+
+def test_the_order_of_a_dict_counts() -> None:
+    f = nt.function(lambda named: [*named.values()])
+    one, two = nt.constant(1.0), nt.constant(2.0)
+    same(f({"a": one, "b": two}), [1.0, 2.0])
+    same(f({"b": two, "a": one}), [2.0, 1.0])
+    assert f.experimental_get_tracing_count() == 2
+
+
+def test_a_bound_function_gives_arrays_alone() -> None:
+    c, x = nt.constant([1.0, 2.0]), np.ones(2, np.float32)
+    bound = nt.function(lambda x: (c, x, x + 1.0)).bind(x)
+    assert [type(leaf) for leaf in bound()] == [np.ndarray] * 3
+    bound()[0][:] = 5.0
+    np.testing.assert_array_equal([*bound(), c], [[5.0, 5.0], [1.0, 1.0], [2.0, 2.0], [1.0, 2.0]])
 
 
 def test_results_are_tensors() -> None:

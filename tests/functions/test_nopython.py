@@ -447,6 +447,12 @@ def test_code_with_addresses_is_not_cached(tmp_path, monkeypatch):
         pickle.dumps(names["g"])
 
 
+def test_long_loops():
+    f = nt.function(lambda x: [x := nt.sin(x[::-1]) * 0.9 for _ in range(30)][-1])
+    x = np.array([1.0, 0.5, 0.2])
+    np.testing.assert_allclose(f.njit(x)(x), f(x).numpy(), rtol=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_error_in_python_ends_the_call():
 
