@@ -1,9 +1,10 @@
 """Loops over tensors and datasets within a recorded function: a few turns are recorded, the rest is one instruction.
 
 What comes in is how many turns there are, and what gives the element of each; the user's `for` gets elements until two
-turns have done the same as the turn before them. The rest becomes a `loop` instruction; what Python holds of the last
-turn that ran then stands for the last of all: what a Variable holds, and names in the user's code. A loop whose turns
-differ, in which Python looks at a value, or whose tensors are kept turn by turn, is recorded turn by turn.
+turns have done the same as the turn before them. All that follow but the last become a `loop` instruction; what Python
+holds of the turn that ran before, in Variables and under names in the user's code, then stands for what is there before
+the last turn, which is recorded again, so that gradients lead through it. A loop whose turns differ, in which Python
+looks at a value, or whose tensors are kept turn by turn, is recorded turn by turn.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class Turns:
         """`rest` gives elements that come after the others, and are unlike them."""
         self._recorder, self._count, self._element, self._rest = recorder, count, element, list(rest)
         self._kept: list[list[Tensor]] = []
-        self._all: list[Tensor] = []
-        """What the turns that are not recorded leave behind, stacked."""
+        self._between: tuple[int, list[Tensor]] = 0, []
+        """What the turns that are not recorded leave behind, stacked, and behind how many turns."""
         self._started = len(recorder.looks), len(recorder.draws)
         self._marks = [_mark(recorder)]
         self._given = 0
@@ -78,13 +79,13 @@ class Turns:
             frame = caller(_getframe(1))
             self._marks.append(_mark(self._recorder, frame))
             if k > 3 and self._stands_for_all(frame):
-                self._given = self._count
+                self._given = self._count - 1
         if self._given >= self._count:
             if self._rest:
                 return self._rest.pop(0)()
             raise StopIteration
         self._given += 1
-        return self._element(k)
+        return self._element(self._given - 1)
 
     def keep(self, tensors: list[Tensor]) -> None:
         """What this turn leaves behind, for `stacked`."""
@@ -92,13 +93,17 @@ class Turns:
 
     def stacked(self) -> list[Tensor]:
         """What all turns have left behind, each along a new first axis."""
-        columns = [PUBLIC["stack"](list(column)) for column in zip(*self._kept, strict=True)]
-        if not self._all:
-            return columns
-        return [PUBLIC["concat"]([a, b], 0) for a, b in zip(columns, self._all, strict=True)]
+        count, between = self._between
+        before, after = (
+            [PUBLIC["stack"](list(column)) for column in zip(*part, strict=True)]
+            for part in (self._kept[:count], self._kept[count:])
+        )
+        if not between:
+            return after
+        return [PUBLIC["concat"](list(parts), 0) for parts in zip(before, between, after, strict=True)]
 
     def _stands_for_all(self, frame: FrameType) -> bool:
-        """Record the rest, if it is like the turns so far; the loop is in this frame."""
+        """Record the rest but for the last turn, if it is like the turns so far; the loop is in this frame."""
         recorder = self._recorder
         place = line_of(frame.f_code, frame.f_lasti)
         try:
@@ -114,7 +119,8 @@ class Turns:
                 raise Differs("a tape around it watches, or stops, or sees a gradient of one's own")
             if (len(recorder.looks), len(recorder.draws)) != self._started:
                 raise Differs("Python looks at a value, or numbers are drawn at random")
-            self._all = _Rest(recorder, self._marks, self._count - self._given, self._kept).write()
+            rest = _Rest(recorder, self._marks, self._count - 1 - self._given, self._kept)
+            self._between = len(self._kept), rest.write()
         except Differs as reason:
             recorder.unrolled[place] = str(reason)
             return False

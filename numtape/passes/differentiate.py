@@ -54,6 +54,7 @@ def pull_back(
     Those of the parts of a loop that stands below are not known before the loop itself is reached.
     """
     _reached(activity, targets)
+    _check_turns(activity, targets)
     instructions = activity.instructions
     copies = Copies(builder, instructions)
     turns: dict[int, dict[Any, Value]] = {}
@@ -98,6 +99,32 @@ def pull_back(
                 _add(rest, operand, part)
     builder.origin = None
     return totals, rest
+
+
+def _check_turns(activity: Activity, targets: Sequence[int]) -> None:
+    """LookupError if targets come from a wanted value by way of what else a loop has computed in its turn."""
+    instructions = activity.instructions
+    for wanted in activity.wanted:
+        i = instructions[wanted]
+        if i.op.kind is not Kind.PART or i.operands[0] not in activity.turns:
+            continue
+        loop, own, descended = i.operands[0], i.attributes[0], set[int]()
+        for k, inner in enumerate(instructions[loop].attributes[0].instructions):
+            if own in inner.operands or not descended.isdisjoint(inner.operands):
+                descended.add(k)
+        reached = set(targets)
+        for index in range(max(targets), loop, -1):
+            if index in reached and index in activity.active:
+                i = instructions[index]
+                if i.op.kind is Kind.PART and i.operands[0] == loop:
+                    if index not in activity.wanted and i.attributes[0] in descended:
+                        raise LookupError(
+                            "a source was computed in a turn of a loop over a tensor, and the target comes from it by "
+                            "way of what else that turn computed, of which no record is kept: take the gradient within "
+                            "the turn, or loop over a Python range"
+                        )
+                else:
+                    reached.update(i.operands)
 
 
 class Activity:

@@ -22,6 +22,20 @@ from numtape.passes.vectorize import vectorize
 from tests.passes.test_reroll import recordings
 
 
+def test_what_a_turn_computes_from_the_source_is_not_passed_over():
+    builder = Builder()
+    x = builder.input(tensor_type(float64, (3,)), 0)
+    body = Body(builder, Builder(), [x], [], [])
+    ((entering,), _, _) = body.inputs()
+    middle = body.inside.emit(REGISTRY["sin"], [entering])
+    after = body.inside.emit(REGISTRY["cos"], [middle])
+    done = body.close([after], 5)
+    source, target = final(done, middle.index), final(done, after.index)
+    recorded = [(0, len(builder.instructions))]
+    with pytest.raises(LookupError, match="computed in a turn of a loop"):
+        differentiate(builder, [target.index], [[source.index]], [None], recorded, {x.index: 0})
+
+
 def unrolled(program):
     """The same program with every turn of its loops written out."""
     builder = Builder()
