@@ -1,10 +1,13 @@
 """Settings for the whole process."""
 
 from collections.abc import Callable
+from operator import index
 
 from numtape._front import front
 
-__all__ = ["functions_run_eagerly", "get_tier", "run_functions_eagerly", "set_tier"]
+__all__ = [
+    "functions_run_eagerly", "get_loop_memory", "get_tier", "run_functions_eagerly", "set_loop_memory", "set_tier",
+]  # fmt: skip
 __getattr__, __dir__ = front(__name__, __all__)
 
 
@@ -13,11 +16,14 @@ class Settings:
 
     run_eagerly = False
     tier = "auto"
+    loop_memory: int | None = 1 << 30
 
 
 TIERS = ("auto", "reference", "native")
 NEW_TIER: list[Callable[[], None]] = []
 """What `set_tier` calls, for those who have chosen already."""
+NEW_LOOP_MEMORY: list[Callable[[], None]] = []
+"""What `set_loop_memory` calls, for those who keep programs."""
 
 
 def run_functions_eagerly(run_eagerly: bool) -> None:
@@ -86,3 +92,41 @@ def get_tier() -> str:
     'auto'
     """
     return Settings.tier
+
+
+def set_loop_memory(nbytes: int | None) -> None:
+    """Say how many bytes a loop may keep of its turns for the way back.
+
+    The gradient of a loop reads values of all turns, from the last to the first. Where these take more than `nbytes`,
+    only what enters every k-th turn is kept, with k about the root of the number of turns, and each k turns are run
+    again before the gradient goes back through them: the memory of n turns becomes that of about 2 sqrt(n), and the
+    loop takes about half as long again. That holds for loops that are recorded as one (`nt.range`, datasets, `nt.scan`)
+    and for those of Python that are found again. None is no limit; at first it is 1 GiB, which holds most of what fits
+    into the memory of a machine at all.
+
+    It holds for what is recorded from here on: an `nt.function` keeps what it has been compiled to. TypeError for what
+    is not an integer, ValueError for a negative one.
+
+    >>> import numtape as nt
+    >>> nt.config.set_loop_memory(64 << 20)
+    >>> nt.config.get_loop_memory()
+    67108864
+    >>> nt.config.set_loop_memory(1 << 30)
+    """
+    if nbytes is not None:
+        nbytes = index(nbytes)
+        if nbytes < 0:
+            raise ValueError(f"loops cannot keep {nbytes} bytes; give 0 or more, or None for no limit")
+    Settings.loop_memory = nbytes
+    for forget in NEW_LOOP_MEMORY:
+        forget()
+
+
+def get_loop_memory() -> int | None:
+    """How many bytes a loop may keep of its turns for the way back: what `nt.config.set_loop_memory` said.
+
+    >>> import numtape as nt
+    >>> nt.config.get_loop_memory()
+    1073741824
+    """
+    return Settings.loop_memory

@@ -8,6 +8,8 @@ it goes along the inner axis. Vectors, integers and tiny matrices are left to th
 
 from __future__ import annotations
 
+import math
+
 from numtape.codegen import blas
 from numtape.ir.kernel import Argument, Kernel, Native, Pointer, Scratch, Step
 from numtape.ir.program import Program
@@ -43,14 +45,17 @@ def step(program: Program, index: int) -> Step | None:
         return None
     p = product(i.type, [program.type(k) for k in i.operands], *i.attributes)
     extents = (p.rows, p.columns, p.inner)
-    if min(extents) == 1 or p.rows * p.columns * p.inner <= TINY:
+    if min(extents) == 1 or math.prod(extents) <= TINY:
         return None
     found = blas.library()
     bits, limit = (found.bits, OWN) if found and max(extents) < 1 << found.bits - 1 else (64, 1 << 62)
     text = _SOURCE.format(T=code, bits=bits, own=limit)
+    narrow, is_small = p.columns * i.type.dtype.itemsize < VECTOR, math.prod(extents) <= limit
+    panel = 2 * VECTOR * p.inner * (is_small and (narrow or i.attributes[1]))
+    edge = 2 * VECTOR * p.rows * (is_small and narrow)
     arguments: tuple[Argument, ...] = (
         Pointer(index), *(Pointer(root(program, k)) for k in i.operands),
-        Scratch(2 * VECTOR * p.inner), Scratch(2 * VECTOR * p.rows), Native(code) if limit == OWN else 0,
+        Scratch(panel), Scratch(edge), Native(code) if limit == OWN else 0,
         p.batch, *extents, p.step_a, p.step_b, *map(int, i.attributes),
     )  # fmt: skip
     return Step(Kernel(f"gemm_{code}", text, (f"{code}*",) * 5 + ("i64",) * 9), arguments, (index,))

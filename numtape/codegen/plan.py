@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from numtape.codegen import matmul
 from numtape.codegen.emit import emit
 from numtape.codegen.turns import LoopStep, carried_from, loop_step
+from numtape.config import Settings
 from numtape.ir.kernel import Pointer, Scratch, Step, aligned
 from numtape.ir.loop import FINAL
 from numtape.ir.op import Kind
@@ -24,6 +25,7 @@ from numtape.passes.fuse import Group, fuse
 from numtape.passes.layout import Level, root
 from numtape.passes.legalize import legalize
 from numtape.passes.recompute import awaiting_what_is_read, without_marks
+from numtape.passes.rematerialize import rematerialize
 from numtape.passes.reroll import reroll
 from numtape.passes.simplify import simplify
 
@@ -59,7 +61,8 @@ def plan(program: Program) -> Plan:
 
 def optimize(program: Program) -> Program:
     """The same in fewer instructions, and in those that fusion knows."""
-    return awaiting_what_is_read(simplify(legalize(simplify(expand(reroll(without_marks(program)))))))
+    rolled = simplify(expand(reroll(without_marks(program))))
+    return awaiting_what_is_read(simplify(legalize(rematerialize(rolled, Settings.loop_memory))))
 
 
 def lay_down(program: Program) -> Plan:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from numtape.codegen.emit_turns import Carried, Moving, Same, Target, emit_turns
 from numtape.dtypes import TensorType
 from numtape.ir.kernel import Argument, Kernel, Pointer, Scratch, Step, aligned
-from numtape.ir.loop import FINAL, STACKED, parts
+from numtape.ir.loop import FINAL, STACKED, needed, parts
 from numtape.ir.program import Program
 from numtape.ops.movement import copy
 from numtape.passes.layout import root
@@ -109,7 +109,9 @@ class _Loop:
         self.places: dict[int, Place] = {}
         self.names = 0
         self.finals, self.stacks = self.demanded(FINAL), self.demanded(STACKED)
-        self.live = self.needed([*self.finals, *self.stacks])
+        live = needed(self.body, [*self.finals, *self.stacks])
+        self.live = [k for k, value in enumerate(self.body.inputs[: self.carried]) if value in live]
+        """What is carried and needed."""
 
     def argument(self, argument: Argument) -> int:
         return self.arguments.setdefault(argument, len(self.arguments))
@@ -137,23 +139,6 @@ class _Loop:
             if i.op is op:
                 found[i.attributes[0]] = part
         return found
-
-    def needed(self, wanted: Sequence[int]) -> list[int]:
-        """What is carried and needed."""
-        instructions = self.body.instructions
-        inputs = {value: k for k, value in enumerate(self.body.inputs)}
-        found: dict[int, None] = {}
-        waiting, seen = list(wanted), set[int]()
-        while waiting:
-            value = waiting.pop()
-            if value in seen:
-                continue
-            seen.add(value)
-            waiting += instructions[value].operands
-            if inputs.get(value, self.carried) < self.carried:
-                found[inputs[value]] = None
-                waiting.append(self.body.outputs[inputs[value]])
-        return sorted(found)
 
     def wanted(self) -> Program:
         """The body with the outputs that are wanted: what is carried, then what is stacked, then last values."""

@@ -8,7 +8,7 @@ outputs what is carried on. The result of a loop is no array but stands for ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,21 @@ def parts(operands: int, body: Program, windows: Sequence[Any]) -> tuple[int, in
     """How many of a loop's operands are carried, are the same in all turns, and are sequences."""
     carried, sequences = len(body.outputs), len(windows)
     return carried, operands - carried - sequences, sequences
+
+
+def needed(body: Program, wanted: Iterable[int]) -> set[int]:
+    """What of a loop's body these values need in the course of all turns."""
+    instructions = body.instructions
+    carried = dict(zip(body.inputs, body.outputs, strict=False))
+    found, waiting = set[int](), list(wanted)
+    while waiting:
+        value = waiting.pop()
+        if value not in found:
+            found.add(value)
+            waiting += instructions[value].operands
+            if value in carried:
+                waiting.append(carried[value])
+    return found
 
 
 def final(turns: Value, value: int) -> Value:

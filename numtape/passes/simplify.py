@@ -171,6 +171,14 @@ def _same(walk: _Walk, i: Instruction) -> int | None:
     return i.operands[0]
 
 
+def _stacked(walk: _Walk, i: Instruction) -> int | None:
+    """A stack of what is only handed on is one of what that comes from."""
+    body, value = walk.instructions[i.operands[0]].attributes[0], i.attributes[0]
+    while REWRITES.get(body.instructions[value].op.name) is _same:
+        value = body.instructions[value].operands[0]
+    return walk.intern(Instruction(i.op, i.operands, (value, *i.attributes[1:]), i.type))
+
+
 def _checkpoint(walk: _Walk, i: Instruction) -> int | None:
     return walk.intern(literal(True, i.type))
 
@@ -376,6 +384,7 @@ REWRITES: dict[str, Rewrite] = {
     "kept": _same,
     "linked": _same,
     "held": _held,
+    "stacked": _stacked,
     "reshape": _reshape,
     "stop_gradient": _same,
     "transpose": _transpose,

@@ -29,7 +29,7 @@ from numpy import ndarray
 from numtape.backends.buffer import ALONE, Buffer, shared
 from numtape.cache import FORGET
 from numtape.cache.statistics import COUNTERS
-from numtape.config import Settings
+from numtape.config import NEW_LOOP_MEMORY, Settings
 from numtape.dtypes import TensorType
 from numtape.ir.op import Op
 from numtape.ir.program import Builder, Instruction, Value
@@ -142,6 +142,7 @@ def forget() -> None:
 
 
 FORGET.append(forget)
+NEW_LOOP_MEMORY.append(forget)
 
 
 def _weigh(count: int, length: int) -> None:

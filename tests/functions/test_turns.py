@@ -810,3 +810,129 @@ def test_gradients_of_what_the_last_turn_has_computed():
         return [tape.gradient(z, source) for source in (middle, y, x)]
 
     check(gradients, nt.constant([1.0, 2.0]), nt.constant(ROWS), loops=2)
+
+
+# ---- in stretches ------------------------------------------------------------------------------------------------
+
+
+def _ranges(x, v):
+    for i in nt.range(60):
+        x = nt.sin(x * v) + nt.tanh(x) * 0.5 + nt.cast(i, nt.float32) * 0.01
+    return x
+
+
+def _written_out(x, v):
+    for _ in range(60):
+        x = nt.sin(x * v) + nt.tanh(x) * 0.5
+    return x
+
+
+def _rows(x, v):
+    for row in nt.constant(np.repeat(ROWS, 2)):
+        x = nt.sin(x * v) + nt.tanh(x) * row
+    return x
+
+
+def _scan(x, v):
+    rows = nt.constant(np.linspace(-1, 1, 180, dtype=np.float32).reshape(60, 3))
+    return nt.scan(lambda x, row: nt.sin(nt.tanh(x * v) * nt.exp(row) + nt.cos(x)), rows, x)
+
+
+def _loops_in_loops(x, v):
+    for _ in nt.range(20):
+        y = x
+        for _ in nt.range(20):
+            y = nt.sin(y * v) + x
+        x = nt.tanh(y)
+    return x
+
+
+def _matrices(x, v):
+    w = nt.reshape(nt.concat([x, v, x * v], 0), (3, 3))
+    for _ in nt.range(60):
+        x = nt.tanh(nt.linalg.matvec(w, x)) + nt.sin(v)
+    return x
+
+
+@pytest.fixture
+def _limit():
+    before = nt.config.get_loop_memory()
+    yield
+    nt.config.set_loop_memory(before)
+
+
+@pytest.mark.usefixtures("_limit")
+@pytest.mark.parametrize("loop", [_ranges, _written_out, _rows, _scan, _loops_in_loops, _matrices])
+def test_gradients_in_stretches_are_the_same(loop):
+    second = loop in (_ranges, _scan)
+    x, v = nt.constant([0.1, 0.2, 0.3]), nt.Variable([0.3, 0.5, 0.7])
+
+    def gradient(x):
+        with nt.GradientTape() as outer:
+            outer.watch(x)
+            with nt.GradientTape() as tape:
+                tape.watch(x)
+                loss = nt.reduce_sum(loop(x, v) ** 2)
+            first = tape.gradient(loss, [x, v])
+            total = nt.reduce_sum(nt.sin(first[0])) + nt.reduce_sum(first[1])
+        return (loss, *first, *(outer.gradient(total, [x, v]) if second else ()))
+
+    found, arenas = [], []
+    for limit in (None, 0):
+        nt.config.set_loop_memory(limit)
+        fn = nt.function(gradient)
+        found.append([np.asarray(y) for y in fn(x)])
+        arenas.append(nt.explain(fn, x).signatures[0].programs[0].arena)
+    assert arenas[0] != arenas[1]
+    for y, z in zip(*found, strict=True):
+        np.testing.assert_allclose(z, y, rtol=1e-5, atol=1e-5 * np.abs(y).max())
+
+
+@pytest.mark.usefixtures("_limit")
+def test_training_in_stretches_is_the_same():
+    rows = np.linspace(-1, 1, 50, dtype=np.float32)
+
+    def run(limit):
+        nt.config.set_loop_memory(limit)
+        v = nt.Variable([0.5, -0.5])
+
+        @nt.function
+        def step(rows):
+            for _ in nt.range(20):
+                state, total = nt.constant([0.1, 0.2]), nt.constant(0.0)
+                with nt.GradientTape() as tape:
+                    for row in rows:
+                        state = nt.tanh(state * v + row)
+                        total += nt.reduce_sum(state**2)
+                v.assign_sub(0.001 * tape.gradient(total, v))
+            return total
+
+        losses = [float(step(nt.constant(rows))) for _ in range(3)]
+        return [*losses, *v.numpy()]
+
+    np.testing.assert_allclose(run(0), run(None), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("_limit")
+def test_the_limit_holds_for_what_is_recorded_next():
+    def walk():
+        x = nt.constant([0.1, 0.2, 0.3])
+        with nt.GradientTape() as tape:
+            tape.watch(x)
+            y = x
+            for _ in range(60):
+                y = nt.sin(y) * nt.tanh(y) + x
+        tape.gradient(y, x).numpy()
+        return nt.explain().signatures[0].programs[0].arena
+
+    before = walk()
+    nt.config.set_loop_memory(0)
+    less = walk()
+    assert less < before
+    nt.config.set_loop_memory(None)
+    assert walk() == before
+    with pytest.raises(ValueError, match="-1 bytes"):
+        nt.config.set_loop_memory(-1)
+    with pytest.raises(TypeError):
+        nt.config.set_loop_memory(1e9)
+    assert nt.config.get_loop_memory() is None
