@@ -28,7 +28,7 @@ from numtape.codegen import blas
 from numtape.codegen.plan import Plan, all_steps, plan
 from numtape.codegen.turns import LoopStep, Place
 from numtape.dtypes import TensorType
-from numtape.ir.kernel import ALIGNMENT, Kernel, Native, Pointer, Scratch, Step, aligned
+from numtape.ir.kernel import ALIGNMENT, Kernel, Native, Pointer, Scratch, Step
 from numtape.ir.loop import FINAL
 from numtape.ir.program import Program
 from numtape.passes.layout import root
@@ -251,7 +251,7 @@ class _Table:
                 if isinstance(argument, Pointer | Scratch):
                     where = locate(argument, scratch)
                     if isinstance(argument, Scratch):
-                        scratch += aligned(argument.nbytes)
+                        scratch += argument.room
                     if not isinstance(where, int):
                         self.open.append((len(blocks), where))
                         where = 0

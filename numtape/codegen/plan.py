@@ -194,7 +194,7 @@ def _arena(program: Program, steps: list[Step | LoopStep], outputs: set[int]) ->
                 dying.setdefault(last[value], []).append(value)
         for value in dying.pop(number, ()):
             memory.give(offsets[value], aligned(program.type(value).nbytes))
-    scratch = [sum(aligned(a.nbytes) for a in step.arguments if isinstance(a, Scratch)) for step in steps]
+    scratch = [sum(a.room for a in step.arguments if isinstance(a, Scratch)) for step in steps]
     return offsets, memory.top, memory.top + max(scratch, default=0)
 
 

@@ -39,6 +39,11 @@ class Scratch:
 
     nbytes: int
 
+    @property
+    def room(self) -> int:
+        """What it takes up: nothing if it is empty."""
+        return aligned(self.nbytes) if self.nbytes else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Pointer:

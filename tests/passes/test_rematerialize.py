@@ -235,4 +235,4 @@ def test_more_turns_compile_no_kernel():
     nt.config.set_loop_memory(100_000)
     few, many = plan(walk(300)), plan(walk(900))
     assert any(step.kernel.name == "turns" for step in all_steps(few.steps))
-    assert few.keys() == many.keys()
+    assert len({frozenset(step.kernel.key for step in all_steps(made.steps)) for made in (few, many)}) == 1
