@@ -277,7 +277,7 @@ def test_a_loop_in_a_loop_names_both_turns():
     message = fails(lambda: running(nt.constant(table)).numpy())
     assert message.startswith("forward: log gave nan\n")
     assert at("inner line") in message
-    assert "  turn 74 of 96, in it turn 17 of 26\n" in message
+    assert "  turn 74 of 95, in it turn 17 of 25\n" in message
 
 
 # ---- where it works ----------------------------------------------------------------------------------------------

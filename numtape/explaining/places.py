@@ -91,8 +91,15 @@ class Places:
             places, inverse = self._function(node)
             return places.runs(inverse.get(slot))
         site = self._sites.get(node.length)
-        lengths = [length for length, other in self._sites.items() if other == site]
-        return (lengths.index(node.length) + 1, len(lengths)) if site else (1, 1)
+        if not site:
+            return 1, 1
+        made = {length: 1 for length, other in self._sites.items() if other == site}
+        for at, other in enumerate(self._nodes):
+            i = other.instructions[at - other.length]
+            if i.op is LOOP:
+                body, count, _ = i.attributes
+                made[at] = count * any(k is not None and self._nodes[k].length in made for k in body.origins)
+        return sum(made[at] for at in made if at <= node.length), sum(made.values())
 
     def is_loop(self, slot: int | None) -> bool:
         """Whether a loop was recorded as such, behind its first turns; others were found in what was recorded."""

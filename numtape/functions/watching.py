@@ -30,9 +30,9 @@ def progress(callback: Callable[[int, int], object] | None = None, every: int = 
     ...         total.assign_add(nt.reduce_sum(batch))
     >>> with nt.progress(lambda done, count: print(f"{done} of {count}"), every=40):
     ...     add_up()
-    40 of 96
-    80 of 96
-    96 of 96
+    40 of 95
+    80 of 95
+    95 of 95
     >>> int(total)
     179700
     """

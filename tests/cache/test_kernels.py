@@ -17,6 +17,8 @@ import numtape as nt
 from numtape.cache import kernels
 from numtape.cache.store import Store
 
+pytestmark = pytest.mark.usefixtures("natively")
+
 SCRIPT = """
 import numpy as np
 import numtape as nt

@@ -125,6 +125,7 @@ def test_keys_that_are_none(key, error, text):
     np.testing.assert_array_equal(x[0], np.zeros(4))
 
 
+@pytest.mark.usefixtures("natively")
 def test_a_new_integer_each_time_compiles_nothing():
     x = nt.constant(np.arange(100.0).reshape(20, 5))
     x[1].numpy(), x[2, 3].numpy()
