@@ -61,6 +61,8 @@ def measure(executable: Executable) -> tuple[tuple[Timing, ...], float]:
 
     def median(calls: Sequence[int]) -> float:
         once = min(seconds(calls) for _ in range(2))
+        if once > BATCH_SECONDS:  # long enough to tell
+            return once
         count = min(MOST, max(1, int(BATCH_SECONDS / max(once, 1e-9))))
         return float(np.median([seconds([*calls] * count) / count for _ in range(BATCHES)]))
 
