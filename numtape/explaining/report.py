@@ -12,7 +12,7 @@ from numtape.explaining.cost import KernelCost
 from numtape.explaining.places import Place
 
 LINES_OF_TIME = (
-    "Times: each kernel alone, many times in a row on made-up numbers, the median of 5, or of long ones the shorter of 2;",
+    "Times: each kernel alone, many times in a row on made-up numbers, the median of 5, of long ones the shorter of 2;",
     "in one call: all of them so.",
     "Bytes: each array once and in whole. Flops: 1 for each element of an op or fold of floats, 2 for each product in",
     "a matmul. Lines of code: a kernel's time split by the elements that its instructions go over, an estimate.",
