@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +18,11 @@ CACHE = os.environ["NUMTAPE_CACHE_DIR"] = tempfile.mkdtemp(prefix="numtape-tests
 # No deadline: the first example of a test compiles, the others do not.
 settings.register_profile("numtape", deadline=None, max_examples=50, derandomize="CI" in os.environ)
 settings.load_profile("numtape")
+
+
+def pytest_configure() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 
 
 def pytest_unconfigure() -> None:
