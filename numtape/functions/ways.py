@@ -43,6 +43,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self.turn = threading.RLock()
+        """Who changes Variables, or records and then puts them back, holds it; taken behind the lock."""
         self.calls = 0
         self.count = 0
         """How often the function was recorded."""
@@ -75,7 +77,6 @@ class Ways:
         self._root: Segment | None = None
         self._direct: Direct | None = None
         """The tree's root for calls outside of tapes, made at the first of them."""
-        self._turn = threading.RLock()
         self.count = 0
         """How often it was recorded."""
         self.unrolled: dict[tuple[str, int], str] = {}
@@ -125,7 +126,7 @@ class Ways:
         """The tree's root for calls outside of tapes; None if only a replay does what was recorded."""
         with self._lock:
             if self._direct is None and self._root is not None and not (self._plain or self._reads_assigned):
-                self._direct = begin(self._root, self._turn)
+                self._direct = begin(self._root, self._tally.turn)
             return self._direct
 
     def program(self, arguments: Any, tensors: Sequence[Any]) -> Direct:
@@ -139,7 +140,7 @@ class Ways:
             place = "{}:{}".format(*line_of(look.code, look.lasti)) if look else "somewhere"
             raise ValueError(f"{self._function.__name__}: cannot be bound, since Python looks at a value at {place}")
         if not direct.in_place:
-            direct = begin(direct.segment, self._turn, keeps_places=True)
+            direct = begin(direct.segment, self._tally.turn, keeps_places=True)
         if not direct.in_place:
             name = self._function.__name__
             raise ValueError(f"{name}: cannot be bound, since Variables exchange their values")
@@ -154,7 +155,8 @@ class Ways:
         # To record may run what a function around has recorded so far, in which packs stay the slots that they are.
         packs = [] if around is None else [(pack, pack.state()) for pack in around.trace.packs]
         try:
-            recorder, segments = self._rehearse(arguments, tensors, looks)
+            with self._tally.turn:
+                recorder, segments = self._rehearse(arguments, tensors, looks)
         except GaveUp as reason:
             if not reason.for_good and around is not None:
                 raise  # so does who calls

@@ -1028,6 +1028,22 @@ def test_threads_that_call_one_function_lose_no_assignment(looks: bool) -> None:
     assert (float(v), float(w), int(optimizer.iterations)) == (4 * calls, 4 * calls, 4 * calls + 1)
 
 
+def test_threads_that_bring_new_signatures_lose_no_assignment() -> None:
+    v = nt.Variable(np.zeros(3))
+    x = nt.constant(np.ones(3))
+    f = nt.function(lambda x, k: v.assign_add(x * k) * 1.0)
+    numbers = [[float(k % 5 + thread) for k in range(20)] for thread in range(4)]
+
+    def work(thread: int) -> None:
+        for k in numbers[thread]:
+            f(x, k)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each number is another signature
+        in_threads(work)
+    np.testing.assert_array_equal(v, np.full(3, sum(map(sum, numbers))))
+
+
 def test_threads_call_one_function() -> None:
     v = nt.Variable(2.0)
 
