@@ -2,8 +2,8 @@
 
 Each runs by itself, many times in a row within one native call, on memory of its own with made-up elements: floats
 between 0.5 and 1.5, integers 0, Python numbers near 0. What others hold is not touched. The numbers are medians of a
-few such calls, and what lies in caches is what the kernel itself left there. What is within a loop is measured on the
-memory of its first turn, again and again.
+few such calls, of long kernels the shorter of two, and what lies in caches is what the kernel itself left there. What
+is within a loop is measured on the memory of its first turn, again and again.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from numtape.backends.buffer import ALONE, Buffer, allocate
 from numtape.backends.by_turns import SECONDS, WATCHERS, ByTurns
+from numtape.backends.reference import as_arrays
 from numtape.cache import kernels
 from numtape.codegen import blas
 from numtape.codegen.plan import Plan, all_steps, plan
@@ -138,7 +139,7 @@ class Executable:
         if scalars:
             self.write_numbers(binding, scalars)
         if self.gives_numbers:
-            pool += map(Buffer, self._numbers(scalars))
+            pool += map(Buffer, as_arrays(scalars, self.scalars))
         return binding, list(self.choose(pool))
 
     def write(self, binding: _Binding, buffers: Sequence[Buffer], scalars: Sequence[Any]) -> None:
@@ -155,13 +156,8 @@ class Executable:
         try:
             self.number_format.pack_into(binding.row, self.numbers_at, *scalars)
         except (OverflowError, struct.error):
-            fitting = [number.item() for number in self._numbers(scalars)]
+            fitting = [number.item() for number in as_arrays(scalars, self.scalars)]
             self.number_format.pack_into(binding.row, self.numbers_at, *fitting)
-
-    def _numbers(self, scalars: Sequence[Any]) -> list[npt.NDArray[Any]]:
-        """Python numbers as arrays of one element; what is beyond float32 is infinite there, as in NumPy."""
-        with np.errstate(over="ignore"):
-            return [np.array([x]).astype(t.dtype.dtype) for x, t in zip(scalars, self.scalars, strict=True)]
 
     def bind(self) -> _Binding:
         p = self.plan

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from numtape.backends.buffer import Buffer
+from numtape.dtypes import TensorType
 from numtape.ir.loop import FINAL, LOOP, STACKED, parts
 from numtape.ir.program import INPUT, Instruction, Program
 
@@ -38,12 +39,16 @@ def run(program: Program, arrays: Sequence[Buffer], numbers: Sequence[Any]) -> l
 
 
 def given(program: Program, arrays: Sequence[Buffer], numbers: Sequence[Any]) -> list[npt.NDArray[Any]]:
-    """A program's inputs as arrays; a number that is beyond float32 is infinite there."""
+    """A program's inputs as arrays."""
     types = [program.type(k) for k in program.inputs]
-    found = [buffer.array for buffer in arrays]
-    with np.errstate(over="ignore"):
-        found += [np.array(x).astype(t.dtype.dtype) for x, t in zip(numbers, types[len(arrays) :], strict=True)]
+    found = [*(buffer.array for buffer in arrays), *as_arrays(numbers, types[len(arrays) :])]
     return [x.reshape(t.shape) for x, t in zip(found, types, strict=True)]
+
+
+def as_arrays(numbers: Sequence[Any], types: Sequence[TensorType]) -> list[npt.NDArray[Any]]:
+    """Python numbers as arrays of one element; what is beyond float32 is infinite there, as in NumPy."""
+    with np.errstate(over="ignore"):
+        return [np.array([x]).astype(t.dtype.dtype) for x, t in zip(numbers, types, strict=True)]
 
 
 def _turns(i: Instruction, values: Sequence[Any]) -> list[list[Any]]:

@@ -143,7 +143,7 @@ class Ways:
             direct = begin(direct.segment, self._tally.turn, keeps_places=True)
         if not direct.in_place:
             name = self._function.__name__
-            raise ValueError(f"{name}: cannot be bound, since Variables exchange their values")
+            raise ValueError(f"{name}: cannot be bound, since an optimizer's state does not stay in its memory")
         return direct
 
     def record(self, arguments: Any, tensors: Sequence[Any], looks: bool = True) -> bool:
